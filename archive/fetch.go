@@ -1,0 +1,159 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"walden/catalog"
+	"walden/codec"
+	"walden/postgres/wal"
+	"walden/storage"
+	"walden/walspool"
+)
+
+// FetchOptions say how a file is fetched. SegmentSize and Spool are required.
+type FetchOptions struct {
+	SegmentSize wal.SegmentSize
+	Identities  []codec.Identity
+	Spool       *walspool.Spool
+
+	// Patience is how long a hole is looked at again before it is concluded:
+	// parallel pushes may land out of order. 0 means DefaultPatience.
+	Patience time.Duration
+}
+
+// DefaultPatience is the time in which a segment that a parallel push overtook
+// arrives.
+const DefaultPatience = 5 * time.Second
+
+// lookAgain is the time between two looks at a hole.
+const lookAgain = 500 * time.Millisecond
+
+// Fetch puts the WAL file called name at dst. When it returns nil, dst is whole,
+// verified and survives a power loss; when it fails, dst is as it was.
+//
+// ErrNotArchived is conclusive: the end of the archive. Any other error means
+// that recovery must not end here: ErrHole, or that the file could not be had.
+func Fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst string, opts FetchOptions) error {
+	if opts.Patience == 0 {
+		opts.Patience = DefaultPatience
+	}
+	err := fetch(ctx, repo, name, dst, opts)
+	if errors.Is(err, storage.ErrNotExist) {
+		err = explainMissing(ctx, repo, name, dst, opts)
+	}
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", name, err)
+	}
+	return nil
+}
+
+// fetch is one attempt, by one request to the store.
+func fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst string, opts FetchOptions) (err error) {
+	r, err := repo.Store.Get(ctx, repo.WALKey(name), 0, -1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	t, err := opts.Spool.Temp()
+	if err != nil {
+		return err
+	}
+	if err := receive(t, r, repo.SystemID, name, opts); err != nil {
+		return errors.Join(err, t.Discard())
+	}
+	return t.Deliver(dst)
+}
+
+// receive writes a file to t and verifies all of it.
+func receive(t *walspool.Temp, r io.Reader, systemID uint64, name wal.FileName, opts FetchOptions) error {
+	or, err := codec.NewObjectReader(r, opts.Identities)
+	if err != nil {
+		return err
+	}
+	if err := checkFingerprint(or.Fingerprint(), name.String(), systemID); err != nil {
+		return err
+	}
+	n, err := io.Copy(t, or)
+	if err != nil {
+		return err
+	}
+	if name.Kind == wal.KindSegment || name.Kind == wal.KindPartial {
+		head := make([]byte, wal.LongHeaderSize)
+		if _, err := t.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		err = checkSegment(head, n, name.Segment, systemID, opts.SegmentSize)
+	} else {
+		err = checkText(io.NewSectionReader(t, 0, n), name)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", codec.ErrCorrupt, err)
+	}
+	return nil
+}
+
+// explainMissing finds out what it means that the store does not have a file:
+// that the archive ends here, that there is a hole, or that this can't be the
+// archive. It tries again while a hole may still close.
+func explainMissing(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst string, opts FetchOptions) error {
+	if name.Kind != wal.KindSegment {
+		return conclude(ctx, repo)
+	}
+	giveUp := time.Now().Add(opts.Patience)
+	for {
+		next, found, err := repo.NextSegment(ctx, name.Segment)
+		if err != nil {
+			return fmt.Errorf("look for later WAL: %w", err)
+		}
+		if !found {
+			return conclude(ctx, repo)
+		}
+		err = fetch(ctx, repo, name, dst, opts)
+		if !errors.Is(err, storage.ErrNotExist) {
+			return err
+		}
+		if time.Now().After(giveUp) {
+			return hole(name.Segment, next, opts.SegmentSize)
+		}
+		if err := pause(ctx, lookAgain); err != nil {
+			return fmt.Errorf("look again for a segment that later ones overtook: %w", err)
+		}
+	}
+}
+
+// conclude says that the archive does not have the file, provided that this is
+// the cluster's archive at all.
+func conclude(ctx context.Context, repo catalog.Cluster) error {
+	known, err := repo.Known(ctx)
+	if err != nil {
+		return fmt.Errorf("see whether the repository knows the cluster: %w", err)
+	}
+	if !known {
+		return fmt.Errorf("%w %d: is this its repository, and is the disk that holds it mounted?", ErrUnknownCluster, repo.SystemID)
+	}
+	return ErrNotArchived
+}
+
+// hole describes the range that is missing before next.
+func hole(first, next wal.Segment, size wal.SegmentSize) error {
+	n := next.Number(size) - first.Number(size)
+	last := wal.NumberedSegment(first.Timeline, next.Number(size)-1, size)
+	return fmt.Errorf("%w: %d segments from %s to %s are missing although %s is there; "+
+		"recovery cannot pass this point: find them (pg_wal of the old primary or of a standby) and store them with wal-push, "+
+		"or recover to a target before it", ErrHole, n, first, last, next)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

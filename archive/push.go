@@ -1,0 +1,159 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"walden/catalog"
+	"walden/codec"
+	"walden/internal/spill"
+	"walden/postgres/wal"
+	"walden/storage"
+	"walden/walspool"
+)
+
+// PushOptions say how a file is stored. Major and SegmentSize are required.
+type PushOptions struct {
+	SegmentSize wal.SegmentSize
+	Major       int // PostgreSQL's major version, for a repository that is new
+	Codec       codec.ObjectOptions
+
+	// Repository identifies the repository among others (storage.Location.ID),
+	// for what Spool remembers about it.
+	Repository string
+	// Spool remembers that the repository knows the cluster, which saves a
+	// request; nil remembers nothing.
+	Spool *walspool.Spool
+}
+
+// PushResult says what Push did.
+type PushResult struct {
+	Fingerprint codec.Fingerprint
+	StoredSize  int64
+	Existed     bool // the repository had the same file already
+}
+
+// Push stores the WAL file at path. It returns nil only when every byte is in the
+// repository and the store has confirmed its checksum.
+//
+// ErrRefused means that the file is not what its name and the cluster say.
+// catalog.ErrConflict means that the repository holds other content under the
+// name. Both are conclusive. Other errors are the store's or the file system's.
+func Push(ctx context.Context, repo catalog.Cluster, path string, opts PushOptions) (PushResult, error) {
+	name, err := base(path)
+	if err != nil {
+		return PushResult{}, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
+	}
+	defer f.Close() // it was only read
+	if err := inspect(f, name, repo.SystemID, opts.SegmentSize); err != nil {
+		return PushResult{}, fmt.Errorf("push %s: %w", path, err)
+	}
+	if err := introduce(ctx, repo, opts); err != nil {
+		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
+	}
+	res, err := store(ctx, repo, name, f, opts.Codec)
+	if err != nil {
+		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
+	}
+	return res, nil
+}
+
+// inspect refuses a file that is not what its name says.
+func inspect(f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSize) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("not a regular file: %w", ErrRefused)
+	}
+	switch name.Kind {
+	case wal.KindSegment, wal.KindPartial:
+		head := make([]byte, wal.LongHeaderSize)
+		if _, err := io.ReadFull(io.NewSectionReader(f, 0, info.Size()), head); err != nil && !errors.Is(err, io.EOF) &&
+			!errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		err = checkSegment(head, info.Size(), name.Segment, systemID, size)
+	default:
+		err = checkText(io.NewSectionReader(f, 0, info.Size()), name)
+	}
+	if errors.Is(err, wal.ErrSyntax) || errors.Is(err, wal.ErrMismatch) || errors.Is(err, wal.ErrPageHeader) {
+		return fmt.Errorf("%w: %w; nothing was stored", ErrRefused, err)
+	}
+	return err
+}
+
+// introduce makes sure that the repository has the cluster's identity. What was
+// seen once stays true: objects are never changed.
+func introduce(ctx context.Context, repo catalog.Cluster, opts PushOptions) error {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d", opts.Repository, repo.SystemID))
+	mark := "cluster-" + hex.EncodeToString(sum[:8])
+	if opts.Spool != nil && opts.Spool.Marked(mark) {
+		return nil
+	}
+	err := repo.EnsureIdentity(ctx, catalog.Identity{SegmentSize: opts.SegmentSize, PostgresVersion: opts.Major})
+	if err != nil {
+		return err
+	}
+	if opts.Spool != nil {
+		_ = opts.Spool.Mark(mark) // a full disk costs a request the next time, not the archiving
+	}
+	return nil
+}
+
+// store encodes the file and creates its object by one request.
+func store(ctx context.Context, repo catalog.Cluster, name wal.FileName, f io.ReadSeeker, opts codec.ObjectOptions) (res PushResult, err error) {
+	sum, err := codec.SumReader(f)
+	if err != nil {
+		return PushResult{}, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return PushResult{}, err
+	}
+	var body spill.Buffer
+	defer func() { err = errors.Join(err, body.Close()) }()
+	fp, err := codec.EncodeObject(&body, name.String(), repo.SystemID, sum, f, opts)
+	if err != nil {
+		return PushResult{}, err
+	}
+	res = PushResult{Fingerprint: fp, StoredSize: body.Size()}
+	_, err = repo.Store.Create(ctx, repo.WALKey(name), body.Reader(), body.Size())
+	if errors.Is(err, storage.ErrExist) {
+		res.Existed = true
+		err = compare(ctx, repo, name, fp)
+	}
+	return res, err
+}
+
+// compare judges whether the object that exists holds the same file.
+func compare(ctx context.Context, repo catalog.Cluster, name wal.FileName, ours codec.Fingerprint) (err error) {
+	r, err := repo.Store.Get(ctx, repo.WALKey(name), 0, codec.FingerprintHead)
+	if err != nil {
+		return fmt.Errorf("compare with what the repository holds: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	head, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("compare with what the repository holds: %w", err)
+	}
+	theirs, err := codec.ReadFingerprint(head)
+	if err != nil {
+		return fmt.Errorf("the repository holds an object of that name that walden did not write: %w: %w", catalog.ErrConflict, err)
+	}
+	if !theirs.Same(ours) {
+		return fmt.Errorf("%w: this file is %s, the repository holds %s; nothing was overwritten. "+
+			"Does another cluster with the same system identifier (a restored copy, an old primary) archive here?",
+			catalog.ErrConflict, ours, theirs)
+	}
+	return nil
+}
