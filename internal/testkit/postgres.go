@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -20,6 +21,10 @@ const DefaultMajor = 15
 // supportedMajors are those that walden promises to work with.
 var supportedMajors = []int{14, 15, 16, 17, 18}
 
+// unpublished reports whether nobody publishes a major's binaries in the form that make setup
+// installs, for this processor.
+func unpublished(major int) bool { return runtime.GOARCH == "arm64" && major == 14 }
+
 // PostgresMajors returns the supported majors that are installed, oldest first. Under Strict, a
 // missing one fails the test.
 func PostgresMajors(t testing.TB) []int {
@@ -31,7 +36,7 @@ func PostgresMajors(t testing.TB) []int {
 			majors = append(majors, major)
 			continue
 		}
-		if Strict() {
+		if Strict() && !unpublished(major) {
 			t.Fatalf("PostgreSQL %d is not installed (make setup installs it); found %v", major, slices.Sorted(maps.Keys(found)))
 		}
 	}

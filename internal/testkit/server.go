@@ -130,7 +130,8 @@ func (c *Cluster) Reload(t testing.TB) {
 
 // Kill ends the postmaster by SIGKILL, as a crash of the machine would, and waits until its
 // descendants, which notice its end by themselves, are gone as well. A command that the server
-// runs, such as archive_command, gets some seconds to end, then it is killed.
+// runs, such as archive_command, gets some seconds to end, then it is killed. The shared memory goes
+// the way that it goes in a crash of the machine; files stay as they are.
 func (c *Cluster) Kill(t testing.TB) {
 	t.Helper()
 	if err := c.server.cmd.Process.Signal(syscall.SIGSTOP); err != nil { // no new children from here on
@@ -146,11 +147,13 @@ func (c *Cluster) Kill(t testing.TB) {
 	if !c.server.ended(stopLimit) {
 		t.Fatalf("the server in %s survived a SIGKILL", c.DataDir)
 	}
-	if poll(5*time.Second, family.gone) {
-		return
+	if !poll(5*time.Second, family.gone) {
+		family.kill()
+		Eventually(t, stopLimit, "the killed server's children are gone", family.gone)
 	}
-	family.kill()
-	Eventually(t, stopLimit, "the killed server's children are gone", family.gone)
+	if err := removeSharedMemory(c.DataDir, c.PID()); err != nil {
+		t.Errorf("remove the shared memory of the server in %s: %v", c.DataDir, err)
+	}
 }
 
 // DSN returns a connection string for the superuser, over the unix socket.
