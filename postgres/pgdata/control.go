@@ -1,7 +1,10 @@
 package pgdata
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 
 	"walden/postgres/wal"
@@ -82,7 +85,9 @@ type Control struct {
 }
 
 // Running tells whether the file was written by a server that had not shut down yet. After a crash it stays so.
-func (c Control) Running() bool { return c.State != StateShutDown && c.State != StateShutDownInRecovery }
+func (c Control) Running() bool {
+	return c.State != StateShutDown && c.State != StateShutDownInRecovery
+}
 
 // TablespaceDirectory is the name of the only directory in a tablespace's location that belongs to clusters of this
 // version: TABLESPACE_VERSION_DIRECTORY, src/include/common/relpath.h.
@@ -90,15 +95,39 @@ func (c Control) TablespaceDirectory() string {
 	return fmt.Sprintf("PG_%d_%d", c.Major, c.CatalogVersion)
 }
 
-// ParseControl reads the content of a pg_control of PostgreSQL 13 to 18. Bytes that are no such file, or whose CRC is
-// wrong, are ErrControl; a version that it doesn't know is ErrVersion.
-func ParseControl(b []byte) (Control, error) {
-	return Control{}, ErrControl
+// A torn read is looked at again this often, this long after.
+const (
+	controlTries = 50
+	controlPause = 10 * time.Millisecond
+)
+
+// ReadControl reads global/pg_control of a data directory and gives its content too, all ControlSize bytes. PostgreSQL
+// writes the file in place, so a read may catch it half-written: where it makes no sense, ReadControl reads again for up to
+// half a second. A directory without the file is ErrNoCluster; other errors are as of ParseControl.
+func ReadControl(pgdata string) (Control, []byte, error) {
+	path := filepath.Join(pgdata, filepath.FromSlash(ControlPath))
+	for try := 1; ; try++ {
+		c, raw, err := readControl(path)
+		if err == nil || try == controlTries || !errors.Is(err, ErrControl) {
+			return c, raw, err
+		}
+		time.Sleep(controlPause)
+	}
 }
 
-// ReadControl reads global/pg_control of a data directory, and gives its content (ControlSize bytes) too. A server may be
-// writing the file at this moment, so where the CRC is wrong it looks again, for a fraction of a second. A directory without the file is
-// ErrNoCluster; other errors are as of ParseControl.
-func ReadControl(pgdata string) (Control, []byte, error) {
-	return Control{}, nil, ErrNoCluster
+func readControl(path string) (Control, []byte, error) {
+	raw, err := readSmall(path, ControlSize+1)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Control{}, nil, fmt.Errorf("read %s: %w", path, ErrNoCluster)
+	case err != nil:
+		return Control{}, nil, err
+	case len(raw) != ControlSize:
+		return Control{}, nil, fmt.Errorf("read %s: %d bytes, want %d: %w", path, len(raw), ControlSize, ErrControl)
+	}
+	c, err := ParseControl(raw)
+	if err != nil {
+		return Control{}, nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return c, raw, nil
 }

@@ -1,19 +1,111 @@
 package pgdata
 
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// tablespaceDir is where a data directory keeps its links to tablespaces.
+const tablespaceDir = "pg_tblspc"
+
 // Tablespace is one that was created with CREATE TABLESPACE ... LOCATION.
 type Tablespace struct {
 	OID      uint32
-	Location string // where the link in pg_tblspc points to
+	Location string // where its link in pg_tblspc points to
 }
 
 // Tablespaces lists the links in pg_tblspc, by OID. In-place tablespaces (allow_in_place_tablespaces, a developer's
-// option) are directories there and are not listed: they move with PGDATA.
-func Tablespaces(pgdata string) ([]Tablespace, error) { return nil, nil }
+// option) are directories there and are not listed: they move with PGDATA. A directory without pg_tblspc is
+// ErrNoCluster.
+func Tablespaces(pgdata string) ([]Tablespace, error) {
+	dir := filepath.Join(pgdata, tablespaceDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list tablespaces: read %s: %w", dir, ErrNoCluster)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list tablespaces: %w", err)
+	}
+	var list []Tablespace
+	for _, e := range entries {
+		oid, ok := parseOID(e.Name())
+		if !ok || e.Type()&fs.ModeSymlink == 0 {
+			continue
+		}
+		location, err := os.Readlink(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // dropped just now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list tablespaces: %w", err)
+		}
+		list = append(list, Tablespace{OID: oid, Location: location})
+	}
+	slices.SortFunc(list, func(a, b Tablespace) int { return cmp.Compare(a.OID, b.OID) })
+	return list, nil
+}
 
-// ParseTablespaceMap reads a tablespace_map file, as read_tablespace_map does (src/backend/access/transam/xlogrecovery.c).
-// Anything but lines of an OID, a space and a location is ErrSyntax.
-func ParseTablespaceMap(b []byte) ([]Tablespace, error) { return nil, nil }
+// parseOID reads a decimal OID as PostgreSQL writes it into file names.
+func parseOID(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil && n != 0 && s[0] != '0'
+}
 
-// FormatTablespaceMap writes a tablespace_map file, as do_pg_backup_start does (src/backend/access/transam/xlog.c): a
-// backslash goes before each newline, carriage return and backslash in a location.
-func FormatTablespaceMap(list []Tablespace) []byte { return nil }
+// ParseTablespaceMap reads a tablespace_map file as read_tablespace_map does (src/backend/access/transam/xlogrecovery.c):
+// each line has an OID, one space, and a location, in which a backslash takes away the meaning of the byte after it.
+// Anything else is ErrSyntax.
+func ParseTablespaceMap(b []byte) ([]Tablespace, error) {
+	var list []Tablespace
+	var line strings.Builder
+	escaped := false
+	for _, c := range b {
+		switch {
+		case !escaped && c == '\\':
+			escaped = true
+		case !escaped && (c == '\n' || c == '\r'):
+			if line.Len() == 0 {
+				continue // the newline of a carriage return and a newline
+			}
+			t, err := parseTablespaceLine(line.String())
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, t)
+			line.Reset()
+		default:
+			line.WriteByte(c)
+			escaped = false
+		}
+	}
+	if line.Len() > 0 || escaped {
+		return nil, fmt.Errorf("parse tablespace_map: its last line does not end: %w", ErrSyntax)
+	}
+	return list, nil
+}
+
+func parseTablespaceLine(line string) (Tablespace, error) {
+	digits, location, _ := strings.Cut(line, " ")
+	oid, ok := parseOID(digits)
+	if !ok || location == "" {
+		return Tablespace{}, fmt.Errorf("parse tablespace_map: line %q: %w", line, ErrSyntax)
+	}
+	return Tablespace{OID: oid, Location: location}, nil
+}
+
+// FormatTablespaceMap writes a tablespace_map file as do_pg_backup_start does (src/backend/access/transam/xlog.c): a
+// backslash goes before each newline, carriage return and backslash of a location.
+func FormatTablespaceMap(list []Tablespace) []byte {
+	escape := strings.NewReplacer("\n", "\\\n", "\r", "\\\r", "\\", "\\\\")
+	var b []byte
+	for _, t := range list {
+		b = fmt.Appendf(b, "%d %s\n", t.OID, escape.Replace(t.Location))
+	}
+	return b
+}

@@ -1,0 +1,117 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SQLSTATEs: src/backend/utils/errcodes.txt.
+const (
+	insufficientPrivilege = "42501"
+	invalidAuthorization  = "28000" // no such role, no line in pg_hba.conf, peer's name differs
+	invalidPassword       = "28P01"
+	noSuchDatabase        = "3D000"
+	tooManyConnections    = "53300"
+	cannotConnectNow      = "57P03" // starting, stopping, or a standby without hot_standby
+)
+
+const startAdvice = "start the server, or give --dsn / PGHOST / PGPORT"
+
+// connectError explains a failed attempt to connect to t.
+func (t target) connectError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("connect to %s: %w", t, contextError(ctx))
+	}
+	kind, advice := diagnose(err)
+	text := fmt.Sprintf("connect to %s: %s: %s", t, strings.Join(attempts(err), "; "), advice)
+	return &failure{kind: kind, text: text, cause: err}
+}
+
+// diagnose tells what sort of failure the most telling of the attempts was,
+// and what to do about it. A server that answered tells more than a socket
+// that didn't.
+func diagnose(err error) (kind error, advice string) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return diagnoseServer(pgErr.Code)
+	}
+	_, isDNS := errors.AsType[*net.DNSError](err)
+	switch {
+	case isDNS:
+		return ErrUnavailable, "check the host name in --dsn or PGHOST"
+	case errors.Is(err, fs.ErrPermission):
+		return ErrDenied, "run as a user who may use that socket, or give --dsn / PGHOST"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return ErrUnavailable, startAdvice
+	case pgconn.Timeout(err):
+		return ErrUnavailable, "check host and port, the network and firewalls between, and that the server isn't stuck"
+	}
+	return ErrUnavailable, "check that a PostgreSQL server listens there, and sslmode"
+}
+
+func diagnoseServer(code string) (kind error, advice string) {
+	switch code {
+	case invalidPassword, invalidAuthorization:
+		return ErrDenied, "check user and password (--dsn, PGUSER, PGPASSWORD, ~/.pgpass) and the server's pg_hba.conf"
+	case insufficientPrivilege:
+		return ErrDenied, "grant the role CONNECT on the database, or give another user or dbname in --dsn"
+	case noSuchDatabase:
+		return ErrConfig, "give an existing database as dbname in --dsn or as PGDATABASE"
+	case cannotConnectNow:
+		return ErrUnavailable, "wait until the server accepts connections; a standby needs hot_standby = on"
+	case tooManyConnections:
+		return ErrUnavailable, "end idle sessions or raise max_connections, or connect as a superuser"
+	}
+	return ErrUnavailable, "see the server's log"
+}
+
+// attempts tells in a few words why each attempt to connect failed.
+func attempts(err error) []string {
+	var list []string
+	for _, e := range leaves(err) {
+		if s := attempt(e); !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		joined, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		var list []error
+		for _, part := range joined.Unwrap() {
+			list = append(list, leaves(part)...)
+		}
+		return list
+	}
+	return []error{err}
+}
+
+func attempt(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return serverLine(pgErr)
+	}
+	if pgconn.Timeout(err) {
+		return "no answer in time"
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Addr != nil {
+		reason := op.Err
+		if errno, ok := errors.AsType[syscall.Errno](reason); ok {
+			reason = errno
+		}
+		return asLine(op.Addr.String() + ": " + reason.Error())
+	}
+	return asLine(err.Error())
+}
