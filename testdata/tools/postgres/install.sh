@@ -23,7 +23,7 @@ cp "$here/package.json" "$here/package-lock.json" "$new"
 cd "$new"
 # The packages' install step restores the symbolic links between libraries, which npm's format can't
 # hold. npm's newer releases don't run such steps unasked, so it is run here, whatever npm does.
-npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 for package in node_modules/pg*/; do
 	(cd "$package" && node scripts/hydrate-symlinks.js)
 	"$package/native/bin/postgres" --version
