@@ -33,3 +33,30 @@ func checkKey(key string) error {
 	}
 	return nil
 }
+
+// checkRange is checkKey for a read from offset off.
+func checkRange(key string, off int64) error {
+	if off < 0 {
+		return fmt.Errorf("offset %d is negative", off)
+	}
+	return checkKey(key)
+}
+
+// checkPrefix is checkKey for the beginning of a key, which may be empty and
+// end anywhere.
+func checkPrefix(prefix string) error {
+	dir, name := "", prefix
+	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
+		dir, name = prefix[:i], prefix[i+1:]
+		if err := checkKey(dir); err != nil {
+			return fmt.Errorf("prefix: %w", err)
+		}
+	}
+	if name == "" {
+		return nil
+	}
+	if err := checkKey(name); err != nil {
+		return fmt.Errorf("prefix: %w", err)
+	}
+	return nil
+}
