@@ -37,38 +37,30 @@ func stopBackup(t *testing.T, conn *server.Conn) server.Stop {
 	return stop
 }
 
-func TestBackup(t *testing.T) {
-	for _, major := range testkit.PostgresMajors(t) {
-		t.Run(strconv.Itoa(major), func(t *testing.T) {
-			cleanEnv(t)
-			c := testkit.NewCluster(t, testkit.ClusterOptions{Major: major})
-			// Archiving that never succeeds: nothing may wait for it.
-			c.Configure(t, map[string]string{"archive_mode": "on", "archive_command": "exit 1"})
-			c.Start(t)
-			places := map[string]string{
-				"plain":    serverDir(t, "plain"),
-				"accented": serverDir(t, "Père Noël"),
-				"escaped":  serverDir(t, `back\slash and  spaces`),
-				"lines":    serverDir(t, "two\nlines"),
-			}
-			for name, dir := range places {
-				c.Exec(t, "CREATE TABLESPACE "+name+" LOCATION '"+dir+"'")
-			}
-			// Conversion from this encoding would garble the UTF-8 in a path.
-			c.Exec(t, "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'")
-			conn := connect(t, server.Config{PGData: c.DataDir, DSN: "user=postgres dbname=latin"})
+// testBackup begins and ends a backup of a cluster with tablespaces.
+func testBackup(t *testing.T, c *testkit.Cluster) {
+	places := map[string]string{
+		"plain":    serverDir(t, "plain"),
+		"accented": serverDir(t, "Père Noël"),
+		"escaped":  serverDir(t, `back\slash and  spaces`),
+		"lines":    serverDir(t, "two\nlines"),
+	}
+	for name, dir := range places {
+		c.Exec(t, "CREATE TABLESPACE "+name+" LOCATION '"+dir+"'")
+	}
+	// Conversion from this encoding would garble the UTF-8 in a path.
+	c.Exec(t, "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'")
+	conn := connect(t, server.Config{PGData: c.DataDir, DSN: "user=postgres dbname=latin"})
 
-			start := startBackup(t, conn, `night's "backup" \ 100%`)
-			xid := c.QueryValue(t, "SELECT pg_current_xact_id()::text::bigint")
-			stop := stopBackup(t, conn)
+	start := startBackup(t, conn, `night's "backup" \ 100%`)
+	xid := c.QueryValue(t, "SELECT pg_current_xact_id()::text::bigint")
+	stop := stopBackup(t, conn)
 
-			checkLabel(t, stop, start, c.DataDir)
-			checkTablespaces(t, stop, places)
-			checkPosition(t, c, stop, xid)
-			if len(stop.Warnings) > 0 {
-				t.Errorf("warnings: %q", stop.Warnings)
-			}
-		})
+	checkLabel(t, stop, start, c.DataDir)
+	checkTablespaces(t, stop, places)
+	checkPosition(t, c, stop, xid)
+	if len(stop.Warnings) > 0 {
+		t.Errorf("warnings: %q", stop.Warnings)
 	}
 }
 
@@ -147,21 +139,16 @@ func TestBackupWithoutArchiving(t *testing.T) {
 	wantError(t, err, server.ErrConfig, "line break")
 }
 
-func TestBackupConnectionKilled(t *testing.T) {
-	for _, major := range testkit.PostgresMajors(t) {
-		t.Run(strconv.Itoa(major), func(t *testing.T) {
-			cleanEnv(t)
-			c := running(t, testkit.ClusterOptions{Major: major})
-			conn := connect(t, server.Config{PGData: c.DataDir})
-			startBackup(t, conn, "killed")
-			c.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'walden'")
-			c.WaitFor(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walden'", "0", limit)
-			_, err := conn.StopBackup(bounded(t))
-			wantError(t, err, server.ErrBackupVoid, "stop backup", "session that began it is gone", "take a new one")
-			wantError(t, err, server.ErrUnavailable)
-			wantError(t, conn.Ping(bounded(t)), server.ErrUnavailable)
-		})
-	}
+// testConnectionKilled ends the session between start and stop.
+func testConnectionKilled(t *testing.T, c *testkit.Cluster) {
+	conn := connect(t, server.Config{PGData: c.DataDir, AppName: "victim"})
+	startBackup(t, conn, "killed")
+	c.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'")
+	c.WaitFor(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'", "0", limit)
+	_, err := conn.StopBackup(bounded(t))
+	wantError(t, err, server.ErrBackupVoid, "stop backup", "session that began it is gone", "take a new one")
+	wantError(t, err, server.ErrUnavailable)
+	wantError(t, conn.Ping(bounded(t)), server.ErrUnavailable)
 }
 
 func TestBackupServerKilled(t *testing.T) {
@@ -264,36 +251,24 @@ func makeStandby(t *testing.T, primary *testkit.Cluster) *testkit.Cluster {
 	return standby
 }
 
-func TestSwitchWAL(t *testing.T) {
-	for _, major := range testkit.PostgresMajors(t) {
-		t.Run(strconv.Itoa(major), func(t *testing.T) {
-			cleanEnv(t)
-			c := running(t, testkit.ClusterOptions{Major: major, Conf: map[string]string{
-				"archive_mode": "on", "archive_command": "test %f = 000000010000000000000001",
-				// No standby of that name is there: nothing may wait for it.
-				"synchronous_standby_names": "absent",
-			}})
-			conn := connect(t, server.Config{PGData: c.DataDir})
-			before, err := conn.CurrentLSN(bounded(t))
-			if err != nil {
-				t.Fatal(err)
-			}
-			message, err := conn.LogicalMessage(bounded(t), "walden", "it's a nudge")
-			if err != nil || message < before {
-				t.Fatalf("message at %s, after %s (error: %v)", message, before, err)
-			}
-			for range 2 {
-				if _, err := conn.LogicalMessage(bounded(t), "walden", "so that there is something to switch"); err != nil {
-					t.Fatal(err)
-				}
-				end, err := conn.SwitchWAL(bounded(t))
-				if err != nil || end < message {
-					t.Fatalf("switched at %s, message at %s (error: %v)", end, message, err)
-				}
-			}
-			checkArchiver(t, conn)
-		})
+// testSwitchWAL ends the first and the second segment.
+func testSwitchWAL(t *testing.T, c *testkit.Cluster) {
+	conn := connect(t, server.Config{PGData: c.DataDir, DSN: adverse})
+	before, err := conn.CurrentLSN(bounded(t))
+	if err != nil {
+		t.Fatal(err)
 	}
+	for range 2 {
+		message, err := conn.LogicalMessage(bounded(t), "walden", "it's a nudge")
+		if err != nil || message < before {
+			t.Fatalf("message at %s, after %s (error: %v)", message, before, err)
+		}
+		end, err := conn.SwitchWAL(bounded(t))
+		if err != nil || end < message {
+			t.Fatalf("switched at %s, message at %s (error: %v)", end, message, err)
+		}
+	}
+	checkArchiver(t, conn)
 }
 
 // checkArchiver expects an archive that took the first segment, and no other.

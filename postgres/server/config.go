@@ -67,8 +67,7 @@ func resolve(cfg Config) (target, error) {
 	final.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, DeadlineDelay: cancelGrace}
 	}
-	const libpq = "libpq's default"
-	o = origins{host: cmp.Or(o.host, libpq), port: cmp.Or(o.port, libpq), user: cmp.Or(o.user, libpq)}
+	o = origins{host: cmp.Or(o.host, "default"), port: cmp.Or(o.port, "default"), user: cmp.Or(o.user, "default")}
 	return target{config: final, origin: o}, nil
 }
 

@@ -181,8 +181,24 @@ func TestUnusableDSN(t *testing.T) {
 	})
 }
 
+// FuzzUnusableDSN checks that a password shows in no message, however broken
+// the connection string around it is.
+func FuzzUnusableDSN(f *testing.F) {
+	f.Add("host=h connect_timeout='1 ", "")
+	f.Add("postgres://u@h:x/d?", "&sslmode=maybe")
+	f.Add("postgres://h/d?connect_timeout=", "")
+	f.Add("service='", "'")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		const secret = "S3cr3tS3cr3t"
+		dsn := before + "password=" + secret + after
+		if _, err := resolve(Config{DSN: dsn}); err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%q: %v", dsn, err)
+		}
+	})
+}
+
 // FuzzWithDefaults checks that adding a setting to a connection string changes
-// that one only, and that no error shows the connection string.
+// that one only.
 func FuzzWithDefaults(f *testing.F) {
 	for _, dsn := range []string{
 		"", "port=5433", "host='a b' user=u", `password=a\'b`, "application_name=", "postgresql://", "postgres://u:p?w@/db",
@@ -193,10 +209,6 @@ func FuzzWithDefaults(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dsn, value string) {
 		before, err := pgconn.ParseConfig(dsn)
 		if err != nil {
-			// A run of odd bytes that stands for a secret.
-			if len(dsn) > 40 && strings.Contains(parseError(dsn, err).Error(), dsn) {
-				t.Errorf("the connection string is in the message: %v", parseError(dsn, err))
-			}
 			return
 		}
 		if strings.ContainsRune(value, 0) || value == "" || dsnGives(dsn, before, "user") || dsnGives(dsn, before, "service") {

@@ -19,6 +19,8 @@ const (
 	invalidAuthorization  = "28000" // no such role, no line in pg_hba.conf, peer's name differs
 	invalidPassword       = "28P01"
 	noSuchDatabase        = "3D000"
+	invalidParameter      = "22023" // a value in options that the server refuses
+	unknownParameter      = "42704"
 	tooManyConnections    = "53300"
 	cannotConnectNow      = "57P03" // starting, stopping, or a standby without hot_standby
 )
@@ -64,6 +66,8 @@ func diagnoseServer(code string) (kind error, advice string) {
 		return ErrDenied, "grant the role CONNECT on the database, or give another user or dbname in --dsn"
 	case noSuchDatabase:
 		return ErrConfig, "give an existing database as dbname in --dsn or as PGDATABASE"
+	case invalidParameter, unknownParameter:
+		return ErrConfig, "correct the server settings in --dsn or PGOPTIONS"
 	case cannotConnectNow:
 		return ErrUnavailable, "wait until the server accepts connections; a standby needs hot_standby = on"
 	case tooManyConnections:

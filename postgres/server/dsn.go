@@ -82,10 +82,11 @@ func parseError(dsn string, err error) error {
 	case !dsnParses(dsn):
 		return &failure{kind: ErrConfig, text: "parse the DSN: it is neither keyword=value pairs (host=/tmp port=5432 user=postgres) " +
 			"nor a URL (postgresql://user@host:5432/dbname); it is not shown because it may hold a password"}
-	case cause != nil:
+	case cause != nil && !strings.Contains(strings.ToLower(cause.Error()), "password"):
+		// A quote that isn't closed makes the rest part of a value that the cause shows.
 		return &failure{kind: ErrConfig, text: "use the DSN: " + asLine(cause.Error())}
 	default:
-		return &failure{kind: ErrConfig, text: "use the DSN: check its port (1 to 65535, one for all hosts or one for each), " +
+		return &failure{kind: ErrConfig, text: "use the DSN: check its quotes, its port (1 to 65535, one for all hosts or one for each), " +
 			"target_session_attrs and protocol versions"}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -39,6 +40,8 @@ type Identity struct {
 	ArchiveLibrary string // since 15; beats ArchiveCommand where not empty
 }
 
+const identityColumns = 12
+
 var identitySQL = `SELECT (pg_control_system()).system_identifier,
 	current_setting('server_version_num'), pg_is_in_recovery(),
 	` + micros("pg_postmaster_start_time()") + `, current_setting('port'),
@@ -53,7 +56,7 @@ var identitySQL = `SELECT (pg_control_system()).system_identifier,
 // Identity asks the server who it is. It works with any role; see the fields
 // for what an unprivileged one doesn't get.
 func (c *Conn) Identity(ctx context.Context) (Identity, error) {
-	row, err := c.row(ctx, 12, identitySQL)
+	row, err := c.row(ctx, identityColumns, identitySQL)
 	if err != nil {
 		return Identity{}, fmt.Errorf("ask the server for its identity: %w", err)
 	}
@@ -77,25 +80,28 @@ func parseIdentity(row [][]byte) (Identity, error) {
 		ArchiveCommand: string(row[10]),
 		ArchiveLibrary: string(row[11]),
 	}
-	// The identifier is unsigned, and SQL shows it as a signed 64-bit number.
-	signed, err := strconv.ParseInt(string(row[0]), 10, 64)
-	id.SystemID = uint64(signed)
-	number := func(v []byte) int64 {
-		n, e := strconv.ParseInt(string(v), 10, 64)
-		err = errors.Join(err, e)
+	var failed error
+	number := func(column, bits int) int64 {
+		n, err := strconv.ParseInt(string(row[column]), 10, bits)
+		failed = errors.Join(failed, err)
 		return n
 	}
-	id.VersionNum = int(number(row[1]))
+	// The identifier is unsigned, and SQL shows it as a signed 64-bit number.
+	id.SystemID = uint64(number(0, 64))
+	id.VersionNum = int(number(1, 32))
 	id.Major = id.VersionNum / 10000
-	id.StartTime = time.UnixMicro(number(row[3])).UTC()
-	id.Port = int(number(row[4]))
-	id.SegmentSize = wal.SegmentSize(number(row[6]))
-	id.Timeline = wal.Timeline(number(row[7]))
-	if err != nil {
-		return Identity{}, err
-	}
-	if !id.SegmentSize.Valid() {
+	id.StartTime = time.UnixMicro(number(3, 64)).UTC()
+	id.Port = int(number(4, 32))
+	id.SegmentSize = wal.SegmentSize(number(6, 64))
+	timeline := number(7, 64)
+	id.Timeline = wal.Timeline(timeline)
+	switch {
+	case failed != nil:
+		return Identity{}, failed
+	case !id.SegmentSize.Valid():
 		return Identity{}, fmt.Errorf("WAL segment size of %d bytes is impossible", int64(id.SegmentSize))
+	case timeline < 1 || timeline > math.MaxUint32:
+		return Identity{}, fmt.Errorf("timeline %d is impossible", timeline)
 	}
 	return id, nil
 }

@@ -14,31 +14,23 @@ import (
 	"walden/postgres/server"
 )
 
-func TestIdentity(t *testing.T) {
-	for _, major := range testkit.PostgresMajors(t) {
-		t.Run(strconv.Itoa(major), func(t *testing.T) {
-			cleanEnv(t)
-			c := running(t, testkit.ClusterOptions{Major: major, SegmentSize: 64, Conf: map[string]string{
-				"archive_mode": "on", "archive_command": "exit 1", "wal_level": "logical",
-			}})
-			id := identify(t, connect(t, server.Config{PGData: c.DataDir}))
-			if err := prove(t, id, c.DataDir); err != nil {
-				t.Errorf("the right server is refused: %v", err)
-			}
-			ctl, _, err := pgdata.ReadControl(c.DataDir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if id.Major != major || id.VersionNum/10000 != major || id.SystemID != ctl.SystemID || id.InRecovery ||
-				id.Port != c.Port || id.DataDirectory != c.DataDir || id.SegmentSize != 64<<20 || id.Timeline != 1 ||
-				id.WALLevel != "logical" || id.ArchiveMode != "on" || id.ArchiveCommand != "exit 1" || id.ArchiveLibrary != "" {
-				t.Errorf("identity is %+v", id)
-			}
-			file, err := os.ReadFile(filepath.Join(c.DataDir, "postmaster.pid"))
-			if err != nil || string(id.PostmasterPIDFile) != string(file) {
-				t.Errorf("postmaster.pid through the server is %q, want %q (error: %v)", id.PostmasterPIDFile, file, err)
-			}
-		})
+func testIdentity(t *testing.T, c *testkit.Cluster) {
+	id := identify(t, connect(t, server.Config{PGData: c.DataDir, DSN: adverse}))
+	if err := prove(t, id, c.DataDir); err != nil {
+		t.Errorf("the right server is refused: %v", err)
+	}
+	ctl, _, err := pgdata.ReadControl(c.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id.Major != c.Major || id.VersionNum/10000 != c.Major || id.SystemID != ctl.SystemID || id.InRecovery ||
+		id.Port != c.Port || id.DataDirectory != c.DataDir || id.SegmentSize != 64<<20 || id.Timeline != 1 ||
+		id.WALLevel != "logical" || id.ArchiveMode != "on" || !strings.HasPrefix(id.ArchiveCommand, "test %f") || id.ArchiveLibrary != "" {
+		t.Errorf("identity is %+v", id)
+	}
+	file, err := os.ReadFile(filepath.Join(c.DataDir, "postmaster.pid"))
+	if err != nil || string(id.PostmasterPIDFile) != string(file) {
+		t.Errorf("postmaster.pid through the server is %q, want %q (error: %v)", id.PostmasterPIDFile, file, err)
 	}
 }
 

@@ -75,28 +75,41 @@ func TestConnectByOtherMeans(t *testing.T) {
 	}
 }
 
-// What would end a session in the middle of a backup is off, whatever the role
-// and the options of the operator say.
-func TestSessionSettings(t *testing.T) {
+// adverse are settings that would end, hold up or garble a session.
+const adverse = "options='-c lock_timeout=7s -c bytea_output=escape -c synchronous_commit=on -c default_transaction_read_only=on'"
+
+func TestEveryMajor(t *testing.T) {
 	for _, major := range testkit.PostgresMajors(t) {
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			cleanEnv(t)
-			c := running(t, testkit.ClusterOptions{Major: major, Conf: map[string]string{
-				"statement_timeout": "5s", "idle_session_timeout": "5s", "default_transaction_read_only": "on",
+			c := running(t, testkit.ClusterOptions{Major: major, SegmentSize: 64, Conf: map[string]string{
+				"wal_level": "logical", "archive_mode": "on", "archive_command": "test %f = 000000010000000000000001",
+				"statement_timeout": "5s", "idle_session_timeout": "5s",
+				// Who commits with more than local waits for ever.
+				"synchronous_standby_names": "absent", "synchronous_commit": "local",
 			}})
-			t.Setenv("PGOPTIONS", "-c lock_timeout=7s -c bytea_output=escape")
-			conn := connect(t, server.Config{PGData: c.DataDir})
-			for name, want := range map[string]string{
-				"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
-				"idle_in_transaction_session_timeout": "0", "transaction_timeout": map[bool]string{true: "0"}[major >= 17],
-				"default_transaction_read_only": "off", "search_path": "pg_catalog",
-			} {
-				got, err := conn.Setting(bounded(t), name)
-				if err != nil || got != want {
-					t.Errorf("%s is %q (error: %v), want %q", name, got, err, want)
-				}
-			}
+			t.Run("session", func(t *testing.T) { testSettings(t, c) })
+			t.Run("identity", func(t *testing.T) { testIdentity(t, c) })
+			t.Run("switch", func(t *testing.T) { testSwitchWAL(t, c) })
+			t.Run("backup", func(t *testing.T) { testBackup(t, c) })
+			t.Run("connection killed", func(t *testing.T) { testConnectionKilled(t, c) })
 		})
+	}
+}
+
+// testSettings looks whether a session is safe from settings that would end it,
+// whatever the server and the operator's options say.
+func testSettings(t *testing.T, c *testkit.Cluster) {
+	conn := connect(t, server.Config{PGData: c.DataDir, DSN: adverse})
+	for name, want := range map[string]string{
+		"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
+		"idle_in_transaction_session_timeout": "0", "transaction_timeout": map[bool]string{true: "0"}[c.Major >= 17],
+		"default_transaction_read_only": "off", "search_path": "pg_catalog", "synchronous_commit": "local",
+	} {
+		got, err := conn.Setting(bounded(t), name)
+		if err != nil || got != want {
+			t.Errorf("%s is %q (error: %v), want %q", name, got, err, want)
+		}
 	}
 }
 
