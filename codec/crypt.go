@@ -66,9 +66,9 @@ func stamp(f Fingerprint, recipients []Recipient) ([]Recipient, error) {
 }
 
 // NewDecryptReader decrypts an age file, which it knows by its first bytes;
-// anything else passes through unchanged. Encrypted streams end with io.EOF
-// only when they are complete and nothing follows, otherwise with ErrCorrupt, or with what
-// r failed with. It returns ErrNoIdentity when ids is empty but needed, and
+// anything else passes through unchanged. An encrypted stream ends with io.EOF
+// only when it is complete and nothing follows, otherwise with ErrCorrupt, or
+// with what r failed with. It returns ErrNoIdentity when ids is empty but needed, and
 // ErrWrongIdentity when none of them fits.
 func NewDecryptReader(r io.Reader, ids []Identity) (io.Reader, error) {
 	src, buffered := newSource(r)
@@ -97,11 +97,23 @@ func newDecryptReader(src *source, r *bufio.Reader, ids []Identity) (_ io.Reader
 	}
 	plain, err := age.Decrypt(r, ids...)
 	if noMatch := (*age.NoIdentityMatchError)(nil); errors.As(err, &noMatch) {
-		return nil, true, fmt.Errorf("%w (%s)", ErrWrongIdentity, strings.Join(noMatch.StanzaTypes, ", "))
+		return nil, true, fmt.Errorf("%w: none of %d fits any of its %d recipients",
+			ErrWrongIdentity, len(ids), countRecipients(noMatch.StanzaTypes))
 	} else if err != nil {
 		return nil, true, err
 	}
 	return &decryptReader{src: src, plain: plain}, true, nil
+}
+
+// countRecipients counts the stanzas of an age header that stand for a key.
+func countRecipients(stanzas []string) int {
+	n := 0
+	for _, kind := range stanzas {
+		if kind != stanzaType {
+			n++
+		}
+	}
+	return n
 }
 
 // decryptReader gives the errors of an age reader their meaning.

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"encoding"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -49,6 +50,8 @@ type Fingerprint struct {
 	Size     int64
 	SHA256   [32]byte
 }
+
+var _ encoding.BinaryAppender = Fingerprint{}
 
 // AppendBinary appends the binary form to b. It fails for a version other than
 // FingerprintVersion, for a negative size, and for a name that is empty, longer

@@ -21,8 +21,8 @@ type ObjectOptions struct {
 // sum is what SumReader found in the first. When the length or CRC-32C differ
 // now, the error is ErrChanged.
 //
-// It works in the caller's goroutine and needs about 3 MB, 7 MB with
-// LevelBetter.
+// It works in the caller's goroutine, with 2 MB of memory for LevelFastest, 3 MB
+// for LevelDefault and 6 MB for LevelBetter.
 func EncodeObject(w io.Writer, name string, systemID uint64, sum Sum, r io.Reader, opts ObjectOptions) (Fingerprint, error) {
 	fp := Fingerprint{Version: FingerprintVersion, Name: name, SystemID: systemID, Size: sum.Size, SHA256: sum.SHA256}
 	if err := encodeObject(w, fp, sum, r, opts); err != nil {

@@ -37,7 +37,9 @@ func (s *source) Read(p []byte) (int, error) {
 func (s *source) explain(doing string, err error) error {
 	switch {
 	case s.err != nil:
-		return fmt.Errorf("%s: read source: %w", doing, s.err)
+		return fmt.Errorf("%s: %w", doing, s.err)
+	case errors.Is(err, io.ErrNoProgress):
+		return fmt.Errorf("%s: %w", doing, err)
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNewer),
 		errors.Is(err, ErrNoIdentity), errors.Is(err, ErrWrongIdentity):
 		return fmt.Errorf("%s: %w", doing, err)
