@@ -92,9 +92,13 @@ func Clusters(ctx context.Context, store storage.Store) ([]uint64, error) {
 		if id, err := strconv.ParseUint(top, 10, 64); err == nil && id != 0 && strconv.FormatUint(id, 10) == top {
 			ids = append(ids, id)
 		}
-		after = top + "/\U0010FFFF"
+		after = behind(top)
 	}
 }
+
+// behind returns what sorts right after all keys below a directory: the digit 0
+// follows the slash in ASCII.
+func behind(dir string) string { return dir + "0" }
 
 // first returns the first object of a listing.
 func first(seq iter.Seq2[storage.Info, error]) (storage.Info, bool, error) {

@@ -49,6 +49,8 @@ type Commit struct {
 	ManifestSize    int64           `json:"manifest_size"`
 	ManifestSHA256  string          `json:"manifest_sha256"` // of the object as it is stored
 	Tablespaces     []Tablespace    `json:"tablespaces,omitempty"`
+
+	DataDirectoryMode FileMode `json:"data_directory_mode"` // 0700 or 0750
 }
 
 // WALNeed is the WAL without which a backup is not consistent: all segments from

@@ -56,17 +56,26 @@ func Choose(backups []Backup, timelines []Timeline, t Target) (Backup, error) {
 	return candidates[0], nil
 }
 
+// CheckReach returns ErrUnreachable when recovery from this backup can't reach the
+// target as far as is known.
+func CheckReach(b Backup, backups []Backup, timelines []Timeline, t Target) error {
+	if reason := unfit(b, backups, timelines, t); reason != "" {
+		return fmt.Errorf("%w: %s %s", ErrUnreachable, b.ID, reason)
+	}
+	return nil
+}
+
 // unfit says why a backup can't reach the target, or "" when it can.
 func unfit(b Backup, all []Backup, timelines []Timeline, t Target) string {
 	if b.Status != StatusComplete {
 		return fmt.Sprintf("is %s (%s)", b.Status, b.Reason)
 	}
-	return CannotReach(*b.Commit, targetTimeline(*b.Commit, all, timelines, t), timelines, t)
+	return b.Commit.cannotReach(targetTimeline(*b.Commit, all, timelines, t), timelines, t)
 }
 
-// CannotReach says why recovery from a complete backup along a timeline can't
+// cannotReach says why recovery from a complete backup along a timeline can't
 // reach the target, or "" when it can as far as is known.
-func CannotReach(b Commit, along wal.Timeline, timelines []Timeline, t Target) string {
+func (b Commit) cannotReach(along wal.Timeline, timelines []Timeline, t Target) string {
 	switch {
 	case !onPath(b.WAL, along, timelines):
 		return fmt.Sprintf("ended at %s on timeline %s, which does not lead to timeline %s (see --target-timeline)",

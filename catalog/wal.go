@@ -105,41 +105,70 @@ type Timeline struct {
 	Ranges  []Range      // ascending; more than one means holes between them
 }
 
-// Timelines lists all WAL of the cluster, by ascending timeline, and reads the
-// history files, which may be encrypted. ids may be empty: a history that can't
-// be decrypted then is left out.
-func (c Cluster) Timelines(ctx context.Context, size wal.SegmentSize, ids []codec.Identity) ([]Timeline, error) {
+// Lineage returns the cluster's timelines, ascending, with their histories and
+// without their WAL. It makes two requests a timeline. Histories may be encrypted:
+// one that ids can't decrypt is left out.
+func (c Cluster) Lineage(ctx context.Context, ids []codec.Identity) ([]Timeline, error) {
 	var all []Timeline
-	last := func(t wal.Timeline) *Timeline {
-		if len(all) == 0 || all[len(all)-1].ID != t {
-			all = append(all, Timeline{ID: t})
-		}
-		return &all[len(all)-1]
-	}
-	for info, err := range c.Store.List(ctx, c.key("wal/"), "") {
+	for after := ""; ; {
+		info, found, err := first(c.Store.List(ctx, c.key("wal/"), after))
 		if err != nil {
-			return nil, fmt.Errorf("list WAL: %w", err)
+			return nil, fmt.Errorf("list timelines: %w", err)
 		}
-		f, err := wal.ParseFileName(info.Key[strings.LastIndexByte(info.Key, '/')+1:])
+		if !found {
+			return all, nil
+		}
+		after = info.Key
+		name, _, isDir := strings.Cut(strings.TrimPrefix(info.Key, c.key("wal/")), "/")
+		if isDir {
+			after = behind(c.key("wal/" + name))
+		}
+		t, err := wal.ParseTimeline(strings.TrimSuffix(name, ".history"))
 		if err != nil {
 			continue
 		}
-		switch f.Kind {
-		case wal.KindHistory: // sorts before the segments of its timeline
-			h, err := c.History(ctx, f.Timeline, ids)
-			switch {
-			case err == nil:
-				last(f.Timeline).History = &h
-			case errors.Is(err, codec.ErrNoIdentity) || errors.Is(err, codec.ErrWrongIdentity):
-				last(f.Timeline)
-			default:
+		if len(all) == 0 || all[len(all)-1].ID != t { // a history file sorts before its timeline's directory
+			all = append(all, Timeline{ID: t})
+		}
+		if isDir {
+			continue
+		}
+		h, err := c.History(ctx, t, ids)
+		switch {
+		case err == nil:
+			all[len(all)-1].History = &h
+		case !errors.Is(err, codec.ErrNoIdentity) && !errors.Is(err, codec.ErrWrongIdentity):
+			return nil, err
+		}
+	}
+}
+
+// Timelines is Lineage with the WAL of every timeline, all of which it lists.
+func (c Cluster) Timelines(ctx context.Context, size wal.SegmentSize, ids []codec.Identity) ([]Timeline, error) {
+	all, err := c.Lineage(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		for s, err := range c.segments(ctx, all[i].ID, wal.Segment{Timeline: all[i].ID}) {
+			if err != nil {
 				return nil, err
 			}
-		case wal.KindSegment:
-			last(f.Timeline).add(storedSegment{f.Segment, info.Size}, size)
+			all[i].add(s, size)
 		}
 	}
 	return all, nil
+}
+
+// EndOf returns the last segment that follows s without a hole, s itself at
+// least.
+func (t Timeline) EndOf(s wal.Segment) wal.Segment {
+	for _, r := range t.Ranges {
+		if !s.Less(r.First) && !r.Last.Less(s) {
+			return r.Last
+		}
+	}
+	return s
 }
 
 func (t *Timeline) add(s storedSegment, size wal.SegmentSize) {

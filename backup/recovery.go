@@ -1,0 +1,136 @@
+package backup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"walden/catalog"
+	"walden/postgres/wal"
+)
+
+// Recovery says how a restored cluster recovers when it is started.
+type Recovery struct {
+	// RestoreCommand is the value of restore_command, with %f and %p.
+	RestoreCommand string
+	Target         catalog.Target
+	// Action is recovery_target_action: pause, promote or shutdown. It has no
+	// meaning without a target.
+	Action string
+	// Exclusive makes recovery stop just before the target instead of just after.
+	Exclusive bool
+	// KeepArchiving leaves archive_mode as it is. Otherwise it is turned off, so
+	// that a copy can't write into the repository of its source.
+	KeepArchiving bool
+}
+
+// setting is a line of a PostgreSQL configuration file.
+type setting struct{ name, value string }
+
+// settings returns the configuration that makes PostgreSQL recover.
+func (r Recovery) settings() []setting {
+	// Targets that are not asked for are emptied, and so are commands that were
+	// meant for another server: other configuration files may set them.
+	var immediate, atTime, lsn, xid string
+	t := r.Target
+	switch {
+	case t.Immediate:
+		immediate = "immediate"
+	case !t.Time.IsZero():
+		atTime = t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")
+	case t.LSN != 0:
+		lsn = t.LSN.String()
+	case t.XID != 0:
+		xid = strconv.FormatUint(t.XID, 10)
+	}
+	s := []setting{
+		{"restore_command", r.RestoreCommand},
+		{"recovery_target", immediate},
+		{"recovery_target_time", atTime},
+		{"recovery_target_lsn", lsn},
+		{"recovery_target_xid", xid},
+		{"recovery_target_name", t.Name},
+		{"recovery_target_timeline", timelineSetting(t)},
+		{"recovery_target_inclusive", strconv.FormatBool(!r.Exclusive)},
+		{"recovery_end_command", ""},
+		{"archive_cleanup_command", ""},
+	}
+	if r.Action != "" {
+		s = append(s, setting{"recovery_target_action", r.Action})
+	}
+	if !r.KeepArchiving {
+		s = append(s, setting{"archive_mode", "off"})
+	}
+	return s
+}
+
+func timelineSetting(t catalog.Target) string {
+	switch {
+	case t.Timeline != wal.Timeline(0):
+		return strconv.FormatUint(uint64(t.Timeline), 10)
+	case t.Current:
+		return "current"
+	}
+	return "latest"
+}
+
+// autoConf is read by every server after its other configuration files, wherever
+// those lie.
+const autoConf = "postgresql.auto.conf"
+
+// write sets up recovery in a restored data directory: it replaces older
+// recovery settings in postgresql.auto.conf and creates recovery.signal.
+func (r Recovery) write(dir string, o *owner) error {
+	path := filepath.Join(dir, autoConf)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.WriteFile(path, r.rewrite(old), 0o600); err != nil {
+		return err
+	}
+	signal := filepath.Join(dir, "recovery.signal")
+	if err := os.WriteFile(signal, nil, 0o600); err != nil {
+		return err
+	}
+	// A backup of a standby holds its signal file; this is a recovery.
+	if err := os.Remove(filepath.Join(dir, "standby.signal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(o.own(path), o.own(signal))
+}
+
+// rewrite returns the configuration file without settings that would fight with
+// those of r, and with them.
+func (r Recovery) rewrite(old []byte) []byte {
+	var b bytes.Buffer
+	for line := range strings.Lines(string(old)) {
+		if !isRecoverySetting(line, r.KeepArchiving) {
+			b.WriteString(strings.TrimRight(line, "\n") + "\n")
+		}
+	}
+	b.WriteString("# Recovery settings, written by walden backup-fetch.\n")
+	for _, s := range r.settings() {
+		fmt.Fprintf(&b, "%s = '%s'\n", s.name, strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s.value))
+	}
+	return b.Bytes()
+}
+
+func isRecoverySetting(line string, keepArchiving bool) bool {
+	name := strings.ToLower(strings.TrimSpace(line))
+	if i := strings.IndexAny(name, "= \t"); i >= 0 {
+		name = name[:i]
+	}
+	switch name {
+	case "restore_command", "recovery_target", "recovery_end_command", "archive_cleanup_command":
+		return true
+	case "archive_mode":
+		return !keepArchiving
+	}
+	return strings.HasPrefix(name, "recovery_target_")
+}

@@ -1,0 +1,95 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"walden/archive"
+	"walden/postgres/wal"
+	"walden/walspool"
+)
+
+const walFetchName = "wal-fetch"
+
+// What wal-fetch tells PostgreSQL, besides 0: see RestoreArchivedFile,
+// src/backend/access/transam/xlogarchive.c. Codes above 125 stop the server.
+const (
+	restoreEnd   = 1   // the archive ends here: recovery ends, a standby looks elsewhere
+	restoreRetry = 2   // a standby asks again
+	restoreStop  = 200 // recovery stops instead of ending early and promoting
+)
+
+func (p *program) walFetch() *cli.Command {
+	return p.command(&cli.Command{
+		Name:      walFetchName,
+		Usage:     "hand over a WAL file from the repository (restore_command)",
+		ArgsUsage: "%f %p",
+		Description: `In postgresql.conf:
+
+   restore_command = '/usr/local/bin/walden wal-fetch --repo s3://bucket/prefix %f %p'
+
+The file is verified (length, SHA-256, page header: system identifier, timeline, address) before
+it appears under %p. Exit codes are those that keep recovery from ending too early:
+
+   0     handed over
+   1     the archive does not have it, and nothing later of its timeline: recovery ends here
+   2     on a standby (standby.signal is there), for everything else: it asks again
+   200   otherwise, for everything else: storage unreachable or denied, a damaged object, a hole in
+         the WAL, wrong usage. PostgreSQL stops and does not promote; start it again when it's mended`,
+		Flags: concat(repoFlags(walTimeout), clusterFlags(), []cli.Flag{identityFlag(), spoolFlag()}),
+		Action: func(c *cli.Context) error {
+			p.log.quiet()
+			if err := arguments(c, 2, 2); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+			defer cancel()
+			return p.fetchWAL(ctx, c, c.Args().Get(0), c.Args().Get(1))
+		},
+	})
+}
+
+func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path string) error {
+	name, err := wal.ParseFileName(file)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	ids, err := identities(c)
+	if err != nil {
+		return err
+	}
+	store, _, err := p.openStore(c)
+	if err != nil {
+		return err
+	}
+	t, err := p.clusterOf(c, store, ".", dataDirectoryOf(path))
+	if err != nil {
+		return err
+	}
+	size, err := t.segmentSize(ctx)
+	if err != nil {
+		return err
+	}
+	spool, err := walspool.Open(spoolDir(c, path))
+	if err != nil {
+		return err
+	}
+	return archive.Fetch(ctx, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: spool})
+}
+
+// walFetchCode is the exit code for a failed wal-fetch. Only what the archive
+// conclusively does not have may end recovery.
+func walFetchCode(err error) int {
+	if errors.Is(err, archive.ErrNotArchived) {
+		return restoreEnd
+	}
+	// PostgreSQL runs restore_command in the data directory. Nothing else may say
+	// that this is a standby: its code 2 would end a recovery.
+	if _, err := os.Stat("standby.signal"); err == nil {
+		return restoreRetry
+	}
+	return restoreStop
+}
