@@ -1,8 +1,8 @@
 package server
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -72,7 +72,7 @@ func (c *Conn) Archiver(ctx context.Context) (Archiver, error) {
 	a.LastArchivedTime, errs[1] = parseMicros(row[2])
 	a.Failed, errs[2] = strconv.ParseInt(string(row[3]), 10, 64)
 	a.LastFailedTime, errs[3] = parseMicros(row[5])
-	if err := errors.Join(errs[:]...); err != nil {
+	if err := cmp.Or(errs[:]...); err != nil {
 		return Archiver{}, fmt.Errorf("read pg_stat_archiver: %w", err)
 	}
 	return a, nil

@@ -66,7 +66,7 @@ func (c *Conn) StopBackup(ctx context.Context) (Stop, error) {
 		return stop, nil
 	}
 	text := fmt.Sprintf("stop backup: %v: the backup is void, take a new one", err)
-	if errors.Is(err, ErrUnavailable) {
+	if c.pg.IsClosed() && ctx.Err() == nil {
 		text = fmt.Sprintf("stop backup: the session that began it is gone, and the backup with it: %v: take a new one", err)
 	}
 	return Stop{}, &failure{kind: ErrBackupVoid, text: text, cause: err}

@@ -46,11 +46,10 @@ func TestResolveOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		dsn           string
-		env           map[string]string
-		socket, addr  string
-		want          string // after "PostgreSQL at "
-		wantInstances int    // addresses to try
+		dsn          string
+		env          map[string]string
+		socket, addr string
+		want         string // after "PostgreSQL at "
 	}{
 		"postmaster.pid": {socket: "/sock", addr: "*",
 			want: "host /sock or 127.0.0.1 (postmaster.pid), port 5499 (postmaster.pid), user ME (owner of DIR), database postgres"},

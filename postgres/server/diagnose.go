@@ -32,48 +32,48 @@ func (t target) connectError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("connect to %s: %w", t, contextError(ctx))
 	}
-	kind, advice := diagnose(err)
+	advice, kind := diagnose(err)
 	text := fmt.Sprintf("connect to %s: %s: %s", t, strings.Join(attempts(err), "; "), advice)
 	return &failure{kind: kind, text: text, cause: err}
 }
 
-// diagnose tells what sort of failure the most telling of the attempts was,
-// and what to do about it. A server that answered tells more than a socket
+// diagnose tells what to do about the most telling of the attempts, and what
+// sort of failure it was. A server that answered tells more than a socket
 // that didn't.
-func diagnose(err error) (kind error, advice string) {
+func diagnose(err error) (advice string, kind error) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return diagnoseServer(pgErr.Code)
 	}
 	_, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
 	case isDNS:
-		return ErrUnavailable, "check the host name in --dsn or PGHOST"
+		return "check the host name in --dsn or PGHOST", ErrUnavailable
 	case errors.Is(err, fs.ErrPermission):
-		return ErrDenied, "run as a user who may use that socket, or give --dsn / PGHOST"
+		return "run as a user who may use that socket, or give --dsn / PGHOST", ErrDenied
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
-		return ErrUnavailable, startAdvice
+		return startAdvice, ErrUnavailable
 	case pgconn.Timeout(err):
-		return ErrUnavailable, "check host and port, the network and firewalls between, and that the server isn't stuck"
+		return "check host and port, the network and firewalls between, and that the server isn't stuck", ErrUnavailable
 	}
-	return ErrUnavailable, "check that a PostgreSQL server listens there, and sslmode"
+	return "check that a PostgreSQL server listens there, and sslmode", ErrUnavailable
 }
 
-func diagnoseServer(code string) (kind error, advice string) {
+func diagnoseServer(code string) (advice string, kind error) {
 	switch code {
 	case invalidPassword, invalidAuthorization:
-		return ErrDenied, "check user and password (--dsn, PGUSER, PGPASSWORD, ~/.pgpass) and the server's pg_hba.conf"
+		return "check user and password (--dsn, PGUSER, PGPASSWORD, ~/.pgpass) and the server's pg_hba.conf", ErrDenied
 	case insufficientPrivilege:
-		return ErrDenied, "grant the role CONNECT on the database, or give another user or dbname in --dsn"
+		return "grant the role CONNECT on the database, or give another user or dbname in --dsn", ErrDenied
 	case noSuchDatabase:
-		return ErrConfig, "give an existing database as dbname in --dsn or as PGDATABASE"
+		return "give an existing database as dbname in --dsn or as PGDATABASE", ErrConfig
 	case invalidParameter, unknownParameter:
-		return ErrConfig, "correct the server settings in --dsn or PGOPTIONS"
+		return "correct the server settings in --dsn or PGOPTIONS", ErrConfig
 	case cannotConnectNow:
-		return ErrUnavailable, "wait until the server accepts connections; a standby needs hot_standby = on"
+		return "wait until the server accepts connections; a standby needs hot_standby = on", ErrUnavailable
 	case tooManyConnections:
-		return ErrUnavailable, "end idle sessions or raise max_connections, or connect as a superuser"
+		return "end idle sessions or raise max_connections, or connect as a superuser", ErrUnavailable
 	}
-	return ErrUnavailable, "see the server's log"
+	return "see the server's log", ErrUnavailable
 }
 
 // attempts tells in a few words why each attempt to connect failed.

@@ -1,9 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -83,7 +83,7 @@ func parseIdentity(row [][]byte) (Identity, error) {
 	var failed error
 	number := func(column, bits int) int64 {
 		n, err := strconv.ParseInt(string(row[column]), 10, bits)
-		failed = errors.Join(failed, err)
+		failed = cmp.Or(failed, err)
 		return n
 	}
 	// The identifier is unsigned, and SQL shows it as a signed 64-bit number.

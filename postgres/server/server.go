@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"time"
 
@@ -56,7 +57,8 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		return nil, t.connectError(ctx, err)
 	}
 	if err := c.setUp(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("set up the session with %s: %w", t, err), c.Close(ctx))
+		_ = c.Close(ctx) // why it is closed matters more than how that went
+		return nil, fmt.Errorf("set up the session with %s: %w", t, err)
 	}
 	return c, nil
 }
@@ -70,7 +72,6 @@ const setUpSQL = `SELECT pg_catalog.set_config(name, value, false)
 FROM (VALUES
 	('client_encoding', 'SQL_ASCII'), ('search_path', 'pg_catalog'),
 	('client_min_messages', 'warning'), ('synchronous_commit', 'local'),
-	('default_transaction_read_only', 'off'),
 	('statement_timeout', '0'), ('lock_timeout', '0'), ('transaction_timeout', '0'),
 	('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0')
 ) AS wanted(name, value)
@@ -94,14 +95,14 @@ func (c *Conn) Close(ctx context.Context) error {
 		// It broke off in a statement, and the server doesn't react to that.
 		err = errors.Join(err, c.pg.Conn().Close())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close the connection to %s: %w", c.target, err)
 	}
 	return nil
 }
 
-// Ping asks the server for a sign of life. An error means that a backup begun
-// in this session is lost.
+// Ping asks the server for a sign of life. Unless the context ended, an error
+// means that the session is lost, and with it a backup that it had begun.
 func (c *Conn) Ping(ctx context.Context) error {
 	_, err := c.rows(ctx, "SELECT")
 	return err

@@ -104,7 +104,7 @@ func testSettings(t *testing.T, c *testkit.Cluster) {
 	for name, want := range map[string]string{
 		"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
 		"idle_in_transaction_session_timeout": "0", "transaction_timeout": map[bool]string{true: "0"}[c.Major >= 17],
-		"default_transaction_read_only": "off", "search_path": "pg_catalog", "synchronous_commit": "local",
+		"search_path": "pg_catalog", "synchronous_commit": "local",
 	} {
 		got, err := conn.Setting(bounded(t), name)
 		if err != nil || got != want {
@@ -249,7 +249,7 @@ func TestCancel(t *testing.T) {
 		if err := conn.Close(ctx); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(began); took > limit/4 {
+		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("giving up on a stuck server took %s", took)
 		}
 	})
