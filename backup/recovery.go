@@ -32,39 +32,51 @@ type Recovery struct {
 // setting is a line of a PostgreSQL configuration file.
 type setting struct{ name, value string }
 
-// settings returns the configuration that makes PostgreSQL recover.
+// settings returns the configuration that makes PostgreSQL recover. It empties
+// commands that were meant for another server.
 func (r Recovery) settings() []setting {
-	// Targets that are not asked for are emptied, and so are commands that were
-	// meant for another server: other configuration files may set them.
-	var immediate, atTime, lsn, xid string
-	t := r.Target
-	switch {
-	case t.Immediate:
-		immediate = "immediate"
-	case !t.Time.IsZero():
-		atTime = t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")
-	case t.LSN != 0:
-		lsn = t.LSN.String()
-	case t.XID != 0:
-		xid = strconv.FormatUint(t.XID, 10)
-	}
 	s := []setting{
 		{"restore_command", r.RestoreCommand},
-		{"recovery_target", immediate},
-		{"recovery_target_time", atTime},
-		{"recovery_target_lsn", lsn},
-		{"recovery_target_xid", xid},
-		{"recovery_target_name", t.Name},
-		{"recovery_target_timeline", timelineSetting(t)},
+		{"recovery_target_timeline", timelineSetting(r.Target)},
 		{"recovery_target_inclusive", strconv.FormatBool(!r.Exclusive)},
 		{"recovery_end_command", ""},
 		{"archive_cleanup_command", ""},
 	}
+	s = append(s, targetSettings(r.Target)...)
 	if r.Action != "" {
 		s = append(s, setting{"recovery_target_action", r.Action})
 	}
 	if !r.KeepArchiving {
 		s = append(s, setting{"archive_mode", "off"})
+	}
+	return s
+}
+
+// targetSettings empties the targets that are not asked for, because other
+// configuration files may set them. The one that is asked for comes last:
+// PostgreSQL refuses even an empty target after another one.
+func targetSettings(t catalog.Target) []setting {
+	var name, value string
+	switch {
+	case t.Immediate:
+		name, value = "recovery_target", "immediate"
+	case !t.Time.IsZero():
+		name, value = "recovery_target_time", t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")
+	case t.LSN != 0:
+		name, value = "recovery_target_lsn", t.LSN.String()
+	case t.XID != 0:
+		name, value = "recovery_target_xid", strconv.FormatUint(t.XID, 10)
+	case t.Name != "":
+		name, value = "recovery_target_name", t.Name
+	}
+	var s []setting
+	for _, other := range []string{"recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name"} {
+		if other != name {
+			s = append(s, setting{other, ""})
+		}
+	}
+	if name != "" {
+		s = append(s, setting{name, value})
 	}
 	return s
 }

@@ -74,7 +74,7 @@ func (p *program) fetchBackup(c *cli.Context) error {
 	if err := backup.Fetch(c.Context, t.repo, b, opts); err != nil {
 		return err
 	}
-	report.Step(p.nextSteps(opts, b))
+	report.Step(p.nextSteps(opts, b, loc))
 	return nil
 }
 
@@ -163,12 +163,15 @@ func shellQuote(s string) string {
 }
 
 // nextSteps says what an operator does now.
-func (p *program) nextSteps(opts backup.FetchOptions, b catalog.Backup) string {
+func (p *program) nextSteps(opts backup.FetchOptions, b catalog.Backup, loc storage.Location) string {
 	dir := opts.Dir
 	var s strings.Builder
 	fmt.Fprintf(&s, "restored %s into %s: every file is verified and on disk\n", b.ID, dir)
 	fmt.Fprintf(&s, "next: start the server, and watch its log: pg_ctl -D %s -l logfile start\n", shellQuote(dir))
-	fmt.Fprintf(&s, "  it replays WAL by %s; its environment needs what this repository needs%s\n", walFetchName, p.credentialNames())
+	fmt.Fprintf(&s, "  it replays WAL by %s from %s\n", walFetchName, loc)
+	if names := p.credentialNames(); strings.HasPrefix(loc.String(), "s3:") && names != "" {
+		fmt.Fprintf(&s, "  which needs credentials: here they come from %s, which the server's environment must have, too\n", names)
+	}
 	switch opts.Recovery.Action {
 	case "pause":
 		s.WriteString("  at the target it pauses, open for reading: look whether the data is right, then run SELECT pg_wal_replay_resume()\n")
@@ -193,8 +196,5 @@ func (p *program) credentialNames() string {
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return " (here: " + strings.Join(names, ", ") + ")"
+	return strings.Join(names, ", ")
 }

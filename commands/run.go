@@ -53,10 +53,10 @@ func Run(ctx context.Context, env Environment, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	p.log.fail(name, err)
 	if name == walFetchName {
-		return walFetchCode(err)
+		return p.walFetchCode(err)
 	}
+	p.log.fail(name, err)
 	return exitCode(err)
 }
 

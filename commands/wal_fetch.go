@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -80,12 +81,15 @@ func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path strin
 	return archive.Fetch(ctx, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: spool})
 }
 
-// walFetchCode is the exit code for a failed wal-fetch. Only what the archive
-// conclusively does not have may end recovery.
-func walFetchCode(err error) int {
+// walFetchCode reports why wal-fetch failed, and is its exit code. Only what the
+// archive conclusively does not have may end recovery; every recovery ends with
+// that, so it is no error.
+func (p *program) walFetchCode(err error) int {
 	if errors.Is(err, archive.ErrNotArchived) {
+		p.log.Info().Msg(fmt.Sprintf("%s: %s", walFetchName, oneLine(err)))
 		return restoreEnd
 	}
+	p.log.fail(walFetchName, err)
 	// PostgreSQL runs restore_command in the data directory. Nothing else may say
 	// that this is a standby: its code 2 would end a recovery.
 	if _, err := os.Stat("standby.signal"); err == nil {
