@@ -46,7 +46,7 @@ func newS3Store(loc Location, opts Options) (*s3Store, error) {
 	core, err := minio.NewCore(endpoint.Host, &minio.Options{
 		Creds:        creds.cached,
 		Secure:       endpoint.Scheme == "https",
-		Transport:    listingGuard{sender},
+		Transport:    answerGuard{sender},
 		Region:       loc.effectiveRegion(), // set, so that minio-go never asks for it
 		BucketLookup: bucketLookup(loc.pathStyle),
 		MaxRetries:   1, // the retry decorator knows the caller's deadline
@@ -179,8 +179,9 @@ func (b *s3Body) Read(p []byte) (int, error) {
 
 func (b *s3Body) Close() error { return b.body.Close() }
 
-// Stat sends a second request when the first says 404: the answer to a HEAD
-// has no body that could tell a missing object from a missing bucket.
+// Stat sends a second request when the first gets a 404 or a 400: the answer
+// to a HEAD has no body that could tell a missing object from a missing
+// bucket, or an expired token from anything else.
 func (s *s3Store) Stat(ctx context.Context, key string) (Info, error) {
 	if err := checkKey(key); err != nil {
 		return Info{}, err
@@ -189,7 +190,7 @@ func (s *s3Store) Stat(ctx context.Context, key string) (Info, error) {
 		return Info{}, err
 	}
 	info, err := s.head(ctx, key)
-	if errors.Is(err, errAmbiguous) {
+	if errors.Is(err, errAmbiguous) || errors.Is(err, errNoReason) {
 		return s.statByListing(ctx, key)
 	}
 	return info, err

@@ -16,8 +16,9 @@ import (
 var (
 	errRange          = errors.New("the range begins beyond the end")
 	errAmbiguous      = errors.New("404 without a reason")
+	errNoReason       = errors.New("400 without a reason")
 	errNotImplemented = errors.New("the endpoint does not implement the request")
-	errNotListing     = errors.New("the answer is not an S3 listing: is the endpoint right, and no proxy between?")
+	errNotS3          = errors.New("the answer is not an S3 server's: is the endpoint right, and no proxy between?")
 )
 
 // classify turns what minio-go returns into an error with one of the
@@ -52,7 +53,7 @@ func withoutRequest(err error) error {
 }
 
 func (s *s3Store) classifyTransport(err error) error {
-	text := s.creds.redact(oneLine(err.Error()))
+	text := oneLine(s.creds.redact(err.Error()))
 	var badCert *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &badCert):
@@ -67,7 +68,7 @@ func (s *s3Store) classifyTransport(err error) error {
 // classifyAnswer judges by the S3 error code where the server gave one, and
 // by the status where it gave none, as to a HEAD.
 func (s *s3Store) classifyAnswer(answer minio.ErrorResponse) error {
-	text := s.creds.redact(oneLine(answer.Code + ": " + answer.Message))
+	text := oneLine(s.creds.redact(answer.Code + ": " + answer.Message))
 	if err := s.classifyCode(answer, text); err != nil {
 		return err
 	}
@@ -85,6 +86,8 @@ func (s *s3Store) classifyAnswer(answer minio.ErrorResponse) error {
 	case status/100 == 3 || status == http.StatusBadRequest && answer.Region != "" && answer.Region != s.region:
 		return fmt.Errorf("%w: the bucket %s is in another region%s: set region= and endpoint= in the URL: %s",
 			ErrConfig, s.bucket, hint(answer.Region), text)
+	case status == http.StatusBadRequest && answer.XMLName.Local == "":
+		return fmt.Errorf("%w: %w: %s", ErrUnavailable, errNoReason, text)
 	default:
 		return fmt.Errorf("%w: status %d: %s", ErrUnavailable, status, text)
 	}

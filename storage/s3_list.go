@@ -1,13 +1,9 @@
 package storage
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"iter"
-	"net/http"
 	"strings"
 
 	"github.com/minio/minio-go/v7"
@@ -62,36 +58,4 @@ func (s *s3Store) list(ctx context.Context, prefix, after string, pageSize int) 
 			yield(Info{}, err)
 		}
 	}
-}
-
-// A listingGuard refuses a successful answer to a listing that isn't one.
-// minio-go takes any XML for an empty listing, such as the page of a proxy or
-// of a captive portal, and an empty listing means "no backups".
-type listingGuard struct{ next http.RoundTripper }
-
-func (g listingGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := g.next.RoundTrip(req)
-	if err != nil || resp.StatusCode != http.StatusOK || !isListing(req) {
-		return resp, err
-	}
-	const enough = 512 // bytes; the root element comes right after the XML declaration
-	body := bufio.NewReaderSize(resp.Body, enough)
-	head, err := body.Peek(enough)
-	if err != nil && err != io.EOF {
-		resp.Body.Close()
-		return nil, err
-	}
-	if !bytes.Contains(head, []byte("<ListBucketResult")) {
-		resp.Body.Close()
-		return nil, errNotListing
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{body, resp.Body}
-	return resp, nil
-}
-
-func isListing(req *http.Request) bool {
-	return req.Method == http.MethodGet && req.URL.Query().Get("list-type") != ""
 }

@@ -18,7 +18,7 @@ const (
 	s3Region = "us-east-1"
 
 	s3ReadyLimit = 30 * time.Second
-	s3StopLimit  = 10 * time.Second
+	s3StopLimit  = time.Second // it would wait for idle connections
 )
 
 // S3Options say how an S3 server is run. The zero value is plain HTTP.
