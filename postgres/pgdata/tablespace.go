@@ -59,32 +59,29 @@ func parseOID(s string) (uint32, bool) {
 }
 
 // ParseTablespaceMap reads a tablespace_map file as read_tablespace_map does (src/backend/access/transam/xlogrecovery.c):
-// each line has an OID, one space, and a location, in which a backslash takes away the meaning of the byte after it.
-// Anything else is ErrSyntax.
+// each line has an OID, one space, and a location, in which a backslash goes before each newline, carriage return and
+// backslash. Up to 13 none went before a backslash; one that goes before any other byte is taken for that. Anything else is
+// ErrSyntax.
 func ParseTablespaceMap(b []byte) ([]Tablespace, error) {
 	var list []Tablespace
-	var line strings.Builder
-	escaped := false
-	for _, c := range b {
-		switch {
-		case !escaped && c == '\\':
-			escaped = true
-		case !escaped && (c == '\n' || c == '\r'):
-			if line.Len() == 0 {
-				continue // the newline of a carriage return and a newline
-			}
-			t, err := parseTablespaceLine(line.String())
+	var line []byte
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '\\' && i+1 < len(b) && strings.IndexByte("\n\r\\", b[i+1]) >= 0:
+			i++
+			line = append(line, b[i])
+		case c != '\n' && c != '\r':
+			line = append(line, c)
+		case len(line) > 0: // else it is the newline after a carriage return
+			t, err := parseTablespaceLine(string(line))
 			if err != nil {
 				return nil, err
 			}
 			list = append(list, t)
-			line.Reset()
-		default:
-			line.WriteByte(c)
-			escaped = false
+			line = line[:0]
 		}
 	}
-	if line.Len() > 0 || escaped {
+	if len(line) > 0 {
 		return nil, fmt.Errorf("parse tablespace_map: its last line does not end: %w", ErrSyntax)
 	}
 	return list, nil
@@ -99,8 +96,9 @@ func parseTablespaceLine(line string) (Tablespace, error) {
 	return Tablespace{OID: oid, Location: location}, nil
 }
 
-// FormatTablespaceMap writes a tablespace_map file as do_pg_backup_start does (src/backend/access/transam/xlog.c): a
-// backslash goes before each newline, carriage return and backslash of a location.
+// FormatTablespaceMap writes a tablespace_map file as do_pg_backup_start of 14 and later does
+// (src/backend/access/transam/xlog.c). A server of 13 would misread a location with a backslash: hand it the map that it
+// gave out itself.
 func FormatTablespaceMap(list []Tablespace) []byte {
 	escape := strings.NewReplacer("\n", "\\\n", "\r", "\\\r", "\\", "\\\\")
 	var b []byte

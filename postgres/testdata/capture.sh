@@ -16,13 +16,13 @@ mkdir "$space"
 export PGHOST="$root" PGUSER=postgres PGDATABASE=postgres PGCONNECT_TIMEOUT=5
 
 stop() {
-	for d in primary standby early; do
+	for d in primary standby early restored; do
 		if [ -f "$root/$d/postmaster.pid" ]; then "$bin/pg_ctl" stop -s -m immediate -D "$root/$d"; fi
 	done
 }
 trap 'stop; rm -rf "$root"' EXIT
 
-# configure DIR PORT
+# configure DIR PORT [RESTORE_COMMAND]
 configure() {
 	cat >"$root/$1/postgresql.auto.conf" <<CONF
 port = $2
@@ -32,7 +32,7 @@ log_timezone = 'UTC'
 wal_level = replica
 archive_mode = on
 archive_command = 'cp "%p" "$root/archive/.%f" && mv "$root/archive/.%f" "$root/archive/%f"'
-restore_command = 'cp "$root/archive/%f" "%p"'
+restore_command = '${3:-cp "$root/archive/%f" "%p"}'
 max_connections = 37
 max_worker_processes = 9
 max_wal_senders = 11
@@ -75,8 +75,8 @@ archived() { # NAME
 		sleep 0.1
 	done
 }
-# backup PORT LABEL DIR OUTNAME: a base backup of the server at PORT, as a copy of the primary's directory in DIR (none if
-# empty). It lives in one session, so its start, the copy and its stop are one script.
+# backup PORT LABEL FROM DIR OUTNAME: a base backup of the server at PORT, as a copy of its directory FROM in DIR, which can
+# be started as another server. It lives in one session, so its start, the copy and its stop are one script.
 backup() {
 	if [ "$(sql "$1" "select current_setting('server_version_num')::int >= 150000")" = t ]; then
 		begin="pg_backup_start('$2', true)" end="pg_backup_stop(false)"
@@ -87,11 +87,13 @@ backup() {
 \\o /dev/null
 select $begin;
 \\o
-\\! if [ -n "$3" ]; then cp -a "$root/primary" "$root/$3"; fi
+\\! cp -a "$root/$3" "$root/$4"
 select encode(convert_to(labelfile, 'UTF8'), 'hex'), encode(convert_to(spcmapfile, 'UTF8'), 'hex') from $end;
 SQL
-	cut -d'|' -f1 "$root/stop" | xxd -r -p >"$out/$4"
+	cut -d'|' -f1 "$root/stop" | xxd -r -p >"$out/$5"
 	cut -d'|' -f2 "$root/stop" | xxd -r -p >"$root/map"
+	cp "$out/$5" "$root/$4/backup_label"
+	rm -f "$root/$4/postmaster.pid"
 }
 
 "$bin/initdb" -D "$root/primary" -U postgres -A trust -E UTF8 --locale=C "$@" >/dev/null
@@ -102,10 +104,8 @@ sql 7813 "create tablespace space location '$space'"
 sql 7813 "create table t as select g as i from generate_series(1, 1000) g"
 
 # A base backup, its label, its tablespace map and its history file.
-backup 7813 'nightly: 1' standby backup_label
+backup 7813 'nightly: 1' primary standby backup_label
 cp "$root/map" "$out/tablespace_map"
-rm "$root/standby/postmaster.pid" # the server under another name
-cp "$out/backup_label" "$root/standby/backup_label"
 cp -a "$root/standby" "$root/early"
 segment=$(sed -n 's/^START WAL LOCATION: .*(file \(.*\))$/\1/p' "$out/backup_label")
 archived "$segment"
@@ -119,17 +119,20 @@ sql 7813 "insert into t select 1; create table u(i int); insert into u select 1;
 control primary 7813 control.primary
 early=$(sql 7813 "select pg_current_wal_lsn()")
 sql 7813 "insert into t select generate_series(1, 1000)"
-segment=$(sql 7813 "select pg_walfile_name(pg_switch_wal())")
-archived "$segment"
+sql 7813 "select pg_switch_wal()" >/dev/null
+sql 7813 "insert into t select generate_series(1, 1000)"
+late=$(sql 7813 "select pg_current_wal_lsn()")
+lacking=$(sql 7813 "select pg_walfile_name(pg_switch_wal())")
+archived "$lacking"
 
 # A standby that reads the archive: its control file and its backup label; then it is promoted to timeline 2.
 configure standby 7814
 touch "$root/standby/standby.signal"
 start standby
-poll 7814 "select pg_last_wal_replay_lsn() >= '$early'"
+poll 7814 "select pg_last_wal_replay_lsn() >= '$late'"
 sql 7814 "checkpoint"
 control standby 7814 control.standby
-backup 7814 'from a standby' '' backup_label.standby
+backup 7814 'from a standby' standby restored backup_label.standby
 sql 7814 "select pg_promote()" >/dev/null
 poll 7814 "select not pg_is_in_recovery()"
 archived 00000002.history
@@ -152,6 +155,20 @@ cp "$root/archive/00000003.history" "$out/"
 segment=$(sql 7815 "select pg_walfile_name(pg_switch_wal())")
 archived "$segment"
 first_page "$segment"
+
+# The control file of a server that recovers from the standby's backup and lacks WAL to its end.
+configure restored 7815 "test %f != $lacking && cp \"$root/archive/%f\" \"%p\""
+echo "recovery_target_timeline = 'current'" >>"$root/restored/postgresql.auto.conf"
+rm -f "$root/restored/pg_wal/$lacking"
+"$bin/pg_ctl" stop -s -m immediate -D "$root/early"
+"$bin/pg_ctl" start -s -W -D "$root/restored" -l "$root/restored.log"
+n=0
+until grep -q 'redo starts' "$root/restored.log"; do
+	n=$((n + 1))
+	[ $n -lt 600 ] || { echo "recovery from the standby's backup did not begin" >&2; exit 1; }
+	sleep 0.1
+done
+cp "$root/restored/global/pg_control" "$out/control.restored"
 
 # The control file of a server that shut down.
 "$bin/pg_ctl" stop -s -m fast -D "$root/primary"
