@@ -52,9 +52,9 @@ type Entry struct {
 // relations, WAL, and all that is neither file nor directory nor link. global/pg_control is left out too: it must be
 // copied after everything else. PGDATA itself has no entry.
 //
-// A directory comes before its content, and names in it are in bytewise order. Memory does not grow with the number of files, but for
-// the names in the directories on the way to the current one. What vanishes while the server runs is skipped. The first
-// error ends the walk: ErrNoCluster, ErrTablespace, or one of the file system.
+// A directory comes before its content, and names in it are in bytewise order. Memory holds no more than the names in the
+// directories on the way to the current one. What vanishes while the server runs is skipped. The first error ends the
+// walk: ErrNoCluster, ErrTablespace, or one of the file system.
 //
 // Links are seen through where the server does so: pg_wal and the other directories that PostgreSQL makes, everything
 // inside of them, and tablespaces come out as what the links point to. A restored cluster that shared files with the

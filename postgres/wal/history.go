@@ -16,7 +16,7 @@ type History struct {
 // Ancestor is a timeline that a History passes through, and where it was left for the next one.
 type Ancestor struct {
 	Timeline Timeline
-	End      LSN    // the switch point: the first byte that is not of this timeline any more
+	End      LSN    // the switch point: the first byte that is not of this timeline any more; see TimelineAt
 	Reason   string // free text of PostgreSQL's, such as "no recovery target specified"
 }
 

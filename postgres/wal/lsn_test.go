@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -39,6 +40,30 @@ func TestParseTimeline(t *testing.T) {
 	for _, in := range []string{"", "1", "0000000a", "000000001", "0000000G", "+0000001", " 0000001"} {
 		if got, err := wal.ParseTimeline(in); !errors.Is(err, wal.ErrSyntax) {
 			t.Errorf("ParseTimeline(%q) = %v, %v; want ErrSyntax", in, got, err)
+		}
+	}
+}
+
+func TestJSON(t *testing.T) {
+	type record struct {
+		LSN      wal.LSN
+		Timeline wal.Timeline
+		Segment  wal.Segment
+	}
+	const text = `{"LSN":"16/B374D848","Timeline":"0000000A","Segment":"0000000A00000016000000B3"}`
+	var r record
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	if want := (record{0x16B374D848, 10, wal.Segment{Timeline: 10, Log: 0x16, Seg: 0xB3}}); r != want {
+		t.Errorf("read %+v, want %+v", r, want)
+	}
+	if b, err := json.Marshal(r); err != nil || string(b) != text {
+		t.Errorf("wrote %s, %v", b, err)
+	}
+	for _, bad := range []string{`{"LSN":"1"}`, `{"LSN":1}`, `{"Timeline":"1"}`, `{"Segment":""}`} {
+		if err := json.Unmarshal([]byte(bad), &r); err == nil {
+			t.Errorf("accepted %s", bad)
 		}
 	}
 }
