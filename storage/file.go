@@ -94,6 +94,8 @@ func (b *fileBody) Read(p []byte) (int, error) {
 
 func (b *fileBody) Close() error { return b.file.Close() }
 
+func (b *fileBody) promised() int64 { return b.left }
+
 func (s *fileStore) Stat(ctx context.Context, key string) (Info, error) {
 	if err := checkKey(key); err != nil {
 		return Info{}, err

@@ -70,6 +70,9 @@ func (s *fileStore) mustBeFree(ctx context.Context, path string) error {
 	case err == nil:
 		return ErrExist
 	case errors.Is(err, syscall.ENOTDIR):
+		if rootErr := s.checkRoot(); rootErr != nil {
+			return rootErr
+		}
 		return fmt.Errorf("%w: a parent of %s is an object", ErrConfig, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return s.checkRoot()
@@ -83,7 +86,7 @@ func (s *fileStore) createAt(ctx context.Context, path string, body io.ReadSeeke
 	if err := s.makeDir(dir); err != nil {
 		return nil, err
 	}
-	temp, err := s.openTemp(dir)
+	temp, err := openTemp(dir)
 	if err != nil {
 		return nil, s.orGone(dir, err)
 	}
@@ -212,16 +215,21 @@ type tempFile struct {
 }
 
 // openTemp prefers a file without a name, of which a crash leaves nothing.
-func (s *fileStore) openTemp(dir string) (*tempFile, error) {
+func openTemp(dir string) (*tempFile, error) {
 	f, err := openUnnamed(dir)
-	if err == nil {
-		return &tempFile{file: f}, nil
+	if errors.Is(err, errors.ErrUnsupported) {
+		return openNamed(dir)
 	}
-	if !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil {
 		return nil, err
 	}
+	return &tempFile{file: f}, nil
+}
+
+// openNamed is for file systems that know no other files.
+func openNamed(dir string) (*tempFile, error) {
 	sweepTemps(dir)
-	f, err = os.CreateTemp(dir, tempPattern)
+	f, err := os.CreateTemp(dir, tempPattern)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ var (
 	templateRef = regexp.MustCompile(`\$?\{\{[^{}]*\}\}|\$\{[^{}]*\}|\$\([^()]*\)|\$[A-Za-z_][A-Za-z0-9_]*`)
 	uuidName    = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 	bucketName  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	badDots     = regexp.MustCompile(`\.\.|\.-|-\.`)
 	regionName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 )
 
@@ -223,7 +224,7 @@ func checkBucket(name string) error {
 		return fmt.Errorf("bucket %q is a UUID: a template has put an identifier where the bucket's name belongs", name)
 	case strings.Contains(name, ":"):
 		return errors.New("the bucket stands where you wrote host:port: write s3://bucket?endpoint=https://host:port")
-	case !bucketName.MatchString(name) || strings.Contains(name, ".."):
+	case !bucketName.MatchString(name) || badDots.MatchString(name):
 		return fmt.Errorf("%q is not a bucket name: 3 to 63 of a-z, 0-9, '.' and '-', with a letter or digit at both ends", name)
 	}
 	if _, err := netip.ParseAddr(name); err == nil {

@@ -3,13 +3,14 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 )
 
 // Get's body goes on from the byte reached when the connection is cut.
 func (s *retryStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &resumer{store: s, ctx: ctx, cancel: cancel, key: key, off: off, left: n, effort: newEffort(s.timeout)}
+	r := &resumer{store: s, ctx: ctx, cancel: cancel, key: key, off: off, left: n, end: -1, effort: newEffort(s.timeout)}
 	if err := r.open(); err != nil {
 		cancel()
 		return nil, s.wrap("get", key, err)
@@ -25,6 +26,7 @@ type resumer struct {
 	key    string
 	off    int64 // of the next byte
 	left   int64 // < 0: to the end
+	end    int64 // where the first body said that it ends; < 0: it didn't
 	effort *effort
 	body   io.ReadCloser // nil between a cut and the next open
 	err    error         // what Read returns from now on
@@ -33,11 +35,36 @@ type resumer struct {
 // open gets the rest of the range. Once the store answers, the connection's
 // own limit watches over the body, so that a slow reader isn't cut.
 func (r *resumer) open() error {
-	return r.effort.run(r.ctx, func(ctx context.Context, w *watch) (err error) {
+	return r.effort.run(r.ctx, func(ctx context.Context, w *watch) error {
 		w.outlive()
-		r.body, err = r.store.inner.Get(ctx, r.key, r.off, r.left)
-		return err
+		body, err := r.store.inner.Get(ctx, r.key, r.off, r.left)
+		if err != nil {
+			return err
+		}
+		if err := r.checkEnd(body); err != nil {
+			return errors.Join(err, body.Close())
+		}
+		r.body = body
+		return nil
 	})
+}
+
+// A sizedBody knows at first how many bytes it will deliver.
+type sizedBody interface{ promised() int64 }
+
+// checkEnd makes sure that a later body ends where the first one would have:
+// else the end of a shorter object would pass for that of this one.
+func (r *resumer) checkEnd(body io.Reader) error {
+	sized, ok := body.(sizedBody)
+	if !ok {
+		return nil
+	}
+	end := r.off + sized.promised()
+	if r.end >= 0 && r.end != end {
+		return fmt.Errorf("%w: the object's size has changed while it was read", ErrUnavailable)
+	}
+	r.end = end
+	return nil
 }
 
 func (r *resumer) Read(p []byte) (int, error) {

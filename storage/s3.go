@@ -117,7 +117,7 @@ func (s *s3Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	if err != nil {
 		err = s.classify(err)
 		if errors.Is(err, errRange) {
-			return io.NopCloser(strings.NewReader("")), nil
+			return &s3Body{store: s, body: http.NoBody}, nil
 		}
 		return nil, err
 	}
@@ -178,6 +178,8 @@ func (b *s3Body) Read(p []byte) (int, error) {
 }
 
 func (b *s3Body) Close() error { return b.body.Close() }
+
+func (b *s3Body) promised() int64 { return b.left }
 
 // Stat sends a second request when the first gets a 404 or a 400: the answer
 // to a HEAD has no body that could tell a missing object from a missing
