@@ -38,7 +38,8 @@ var (
 	ErrNoIdentity = errors.New("encrypted, and no identity was given")
 
 	// ErrWrongIdentity says that something is encrypted to other keys than
-	// those given.
+	// those given. Damage to the part of an age header that holds the keys
+	// looks the same.
 	ErrWrongIdentity = errors.New("encrypted to other keys than those given")
 
 	// ErrKey says that an age recipient or identity can't be used.

@@ -14,13 +14,14 @@ import (
 // ones and overlooks up to three stray bytes at the end, so it is shown one
 // frame only. Errors are raw: see source.explain.
 type frameReader struct {
-	src *bufio.Reader
-	dec *zstd.Decoder
-	err error
+	frame *oneFrame
+	dec   *zstd.Decoder
+	err   error
 }
 
 func newFrameReader(src *bufio.Reader) (*frameReader, error) {
-	dec, err := zstd.NewReader(&oneFrame{src: src},
+	frame := &oneFrame{src: src}
+	dec, err := zstd.NewReader(frame,
 		zstd.WithDecoderConcurrency(1), // in the caller's goroutine
 		zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindow),
@@ -29,7 +30,7 @@ func newFrameReader(src *bufio.Reader) (*frameReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
-	return &frameReader{src: src, dec: dec}, nil
+	return &frameReader{frame: frame, dec: dec}, nil
 }
 
 func (f *frameReader) Read(p []byte) (int, error) {
@@ -38,21 +39,13 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	}
 	n, err := f.dec.Read(p)
 	if err == io.EOF {
-		err = expectEOF(f.src)
+		err = f.frame.finish()
 	}
 	if err != nil {
 		f.err = err
 		f.dec.Close() // frees its memory
 	}
 	return n, err
-}
-
-// expectEOF returns io.EOF when r is at its end.
-func expectEOF(r *bufio.Reader) error {
-	if _, err := r.ReadByte(); err != nil {
-		return err
-	}
-	return errors.New("other bytes follow the end")
 }
 
 // oneFrame passes one zstd frame through and then reports io.EOF, or
@@ -102,6 +95,18 @@ func (f *oneFrame) Read(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// finish returns io.EOF when the whole frame was read and the source is at its
+// end. The library takes a stream without any frame for an empty one.
+func (f *oneFrame) finish() error {
+	if f.state != atEnd || len(f.pending) > 0 {
+		return io.ErrUnexpectedEOF
+	}
+	if _, err := f.src.ReadByte(); err != nil {
+		return err
+	}
+	return errors.New("other bytes follow the end")
 }
 
 // next reads the next header, or the checksum.

@@ -31,9 +31,10 @@ func samples(n int) []int {
 	return list
 }
 
-// bitsOf returns which bits of a byte to flip: all in a short object.
-func bitsOf(i, objectSize int) []int {
-	if objectSize > 2000 {
+// bitsOf returns which bits of a byte to flip: all in a short object that is
+// not encrypted, elsewhere one.
+func bitsOf(i int, object []byte) []int {
+	if len(object) > 2000 || isEncrypted(object) {
 		return []int{i % 8}
 	}
 	return []int{0, 1, 2, 3, 4, 5, 6, 7}
@@ -76,7 +77,7 @@ func harmlessLimit(object []byte, strict bool) int {
 func flipBits(t *testing.T, object, content []byte, id Identity) (harmless int) {
 	t.Helper()
 	for _, i := range samples(len(object)) {
-		for _, bit := range bitsOf(i, len(object)) {
+		for _, bit := range bitsOf(i, object) {
 			bad := bytes.Clone(object)
 			bad[i] ^= 1 << bit
 			switch got, err := decode(bad, id); {
@@ -303,7 +304,7 @@ func TestObjectReaderMemory(t *testing.T) {
 	frame := func(descriptor byte, rest ...byte) []byte {
 		return append(append(append(bytes.Clone(head), frameMagic...), descriptor), rest...)
 	}
-	repeat := bytes.Repeat([]byte{2 | 0x00, 0x00, 0x10, 'x'}, 4096) // RLE blocks of 128 KiB
+	repeat := bytes.Repeat([]byte{2, 0, 0x10, 'x'}, 512) // RLE blocks of 128 KiB
 	for what, object := range map[string][]byte{
 		"window of 8 MiB":   append(frame(hasChecksum, 13<<3), repeat...),
 		"window of 9 MiB":   append(frame(hasChecksum, 13<<3|1), repeat...),
@@ -339,7 +340,7 @@ func allocated(f func()) uint64 {
 // TestObjectMemory holds the package to the memory that it promises, and to
 // working in its caller's goroutine.
 func TestObjectMemory(t *testing.T) {
-	content := hardData(16 << 20)
+	content := hardData(4 << 20)
 	sum := sumOf(t, content)
 	for level, limit := range map[Level]uint64{LevelFastest: 2 << 20, LevelDefault: 4 << 20, LevelBetter: 7 << 20, LevelNone: 1 << 20} {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 
 const (
 	// streamWindow is how far back a stream refers, and so what a decoder has
-	// to keep. On WAL, easy or hard, 8 MiB compress no more than 1% better,
-	// cost ten times the memory and up to half of the speed.
+	// to keep. On WAL, easy or hard, 8 MiB compress by 1% better at most, but
+	// take seven times the memory and up to half of the speed.
 	streamWindow = 512 << 10
 
 	// maxWindow is the largest window that is decoded: 8 MiB, which the zstd

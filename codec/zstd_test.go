@@ -40,7 +40,7 @@ func zstdRead(stream []byte) (content []byte, err error) {
 }
 
 func TestZstdRoundTrip(t *testing.T) {
-	data := hardData(3 << 20)
+	data := hardData(maxTestSize)
 	for _, level := range levels() {
 		for _, size := range sizes() {
 			got, err := zstdRead(zstdWrite(t, data[:size], level))
