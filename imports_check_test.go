@@ -162,7 +162,8 @@ func (f *sourceFile) checkNames(imports map[string]string) {
 			if !ok || f.high() {
 				break
 			}
-			if name := imports[from.Name] + "." + n.Sel.Name; slices.Contains(bannedNames, name) {
+			name := imports[from.Name] + "." + n.Sel.Name
+			if slices.Contains(bannedNames, name) && !slices.Contains(excepted[f.pkg], name) {
 				f.report(n.Pos(), "%s may not be used below commands", name)
 			}
 		}
