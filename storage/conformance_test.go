@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,11 @@ func mustOpen(t testing.TB, raw string, opts storage.Options) storage.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := s.(io.Closer).Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 

@@ -26,10 +26,11 @@ type fileStore struct {
 
 	mu     sync.Mutex
 	synced map[string]bool // directories whose own name is known to be durable
+	swept  map[string]bool // directories that were looked through for stale temporary files
 }
 
 func newFileStore(root string) *fileStore {
-	return &fileStore{root: root, synced: make(map[string]bool)}
+	return &fileStore{root: root, synced: make(map[string]bool), swept: make(map[string]bool)}
 }
 
 func (s *fileStore) path(key string) string {
@@ -52,7 +53,8 @@ func (s *fileStore) Get(ctx context.Context, key string, off, n int64) (io.ReadC
 		err = ErrNotExist
 	}
 	if err != nil {
-		return nil, errors.Join(s.classify(err), f.Close())
+		f.Close()
+		return nil, s.classify(err)
 	}
 	left := max(info.Size()-off, 0)
 	if n >= 0 {

@@ -19,7 +19,7 @@ const (
 	filePerm = 0o640
 	dirPerm  = 0o750
 
-	tempPattern = ".walden-tmp-*"
+	tempPrefix = ".walden-tmp-"
 
 	// staleAge is far beyond the time that writing one object takes.
 	staleAge = 24 * time.Hour
@@ -30,7 +30,7 @@ const (
 )
 
 // errDirGone means that the directory vanished before the object was linked.
-var errDirGone = errors.New("the directory was removed meanwhile")
+var errDirGone = errors.New("the directory may have been removed meanwhile")
 
 // Create writes a file without a name, makes it durable, and links it: link(2)
 // fails when the name exists, so there is one winner.
@@ -39,6 +39,7 @@ func (s *fileStore) Create(ctx context.Context, key string, body io.ReadSeeker, 
 		return Info{}, err
 	}
 	path := s.path(key)
+	var gone error
 	for range dirTries {
 		if err := s.mustBeFree(ctx, path); err != nil {
 			return Info{}, err
@@ -46,6 +47,7 @@ func (s *fileStore) Create(ctx context.Context, key string, body io.ReadSeeker, 
 		info, err := s.createAt(ctx, path, body, size)
 		if errors.Is(err, errDirGone) {
 			s.forget(filepath.Dir(path))
+			gone = err
 			continue
 		}
 		if err != nil {
@@ -55,7 +57,10 @@ func (s *fileStore) Create(ctx context.Context, key string, body io.ReadSeeker, 
 		}
 		return Info{Key: key, Size: size, ModTime: info.ModTime()}, nil
 	}
-	return Info{}, fmt.Errorf("%w: %w", ErrUnavailable, errDirGone)
+	if errors.Is(gone, fs.ErrPermission) {
+		return Info{}, fmt.Errorf("%w: %w", ErrDenied, gone)
+	}
+	return Info{}, fmt.Errorf("%w: %w", ErrUnavailable, gone)
 }
 
 // mustBeFree spares writing an object that couldn't be linked.
@@ -86,11 +91,15 @@ func (s *fileStore) createAt(ctx context.Context, path string, body io.ReadSeeke
 	if err := s.makeDir(dir); err != nil {
 		return nil, err
 	}
-	temp, err := openTemp(dir)
+	temp, err := s.openTemp(dir)
 	if err != nil {
 		return nil, s.orGone(dir, err)
 	}
-	defer func() { err = errors.Join(err, temp.discard()) }()
+	defer func() {
+		if discardErr := temp.discard(); err == nil {
+			err = s.classify(discardErr)
+		}
+	}()
 	if err := s.fill(ctx, temp.file, body, size); err != nil {
 		return nil, err
 	}
@@ -140,15 +149,20 @@ func (w *storeWriter) Write(p []byte) (int, error) {
 	return n, w.store.classify(err)
 }
 
-// orGone is for an error that may come from dir having been removed.
+// orGone is for an error that may come from dir having been removed. ext4
+// then says EPERM when somebody still has it open.
 func (s *fileStore) orGone(dir string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		if reason := s.checkPath(&fs.PathError{Path: dir}); reason != nil {
 			return reason
 		}
-		return errDirGone
+		return fmt.Errorf("%w: %w", errDirGone, err)
+	case errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("%w: %w", errDirGone, err)
+	default:
+		return s.classify(err)
 	}
-	return s.classify(err)
 }
 
 // makeDir creates dir and its parents below root, and makes their names
@@ -172,7 +186,7 @@ func (s *fileStore) makeDir(dir string) error {
 		if err := durable.SyncDir(parent); err != nil {
 			return s.orGone(parent, err)
 		}
-		s.markSynced(at)
+		s.isFirst(s.synced, at)
 	}
 	return nil
 }
@@ -183,10 +197,14 @@ func (s *fileStore) isSynced(dir string) bool {
 	return s.synced[dir]
 }
 
-func (s *fileStore) markSynced(dir string) {
+// isFirst notes dir in seen, which s.mu guards, and reports whether it is new
+// there.
+func (s *fileStore) isFirst(seen map[string]bool, dir string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.synced[dir] = true
+	first := !seen[dir]
+	seen[dir] = true
+	return first
 }
 
 // forget makes the next Create look at dir and its parents again.
@@ -215,9 +233,12 @@ type tempFile struct {
 }
 
 // openTemp prefers a file without a name, of which a crash leaves nothing.
-func openTemp(dir string) (*tempFile, error) {
+func (s *fileStore) openTemp(dir string) (*tempFile, error) {
 	f, err := openUnnamed(dir)
 	if errors.Is(err, errors.ErrUnsupported) {
+		if s.isFirst(s.swept, dir) {
+			sweepTemps(dir)
+		}
 		return openNamed(dir)
 	}
 	if err != nil {
@@ -228,8 +249,7 @@ func openTemp(dir string) (*tempFile, error) {
 
 // openNamed is for file systems that know no other files.
 func openNamed(dir string) (*tempFile, error) {
-	sweepTemps(dir)
-	f, err := os.CreateTemp(dir, tempPattern)
+	f, err := os.CreateTemp(dir, tempPrefix+"*")
 	if err != nil {
 		return nil, err
 	}
@@ -261,10 +281,13 @@ func (t *tempFile) discard() error {
 // sweepTemps removes what crashed processes left behind. It is a kindness:
 // errors don't matter, since nobody takes a hidden file for an object.
 func sweepTemps(dir string) {
-	names, _ := filepath.Glob(filepath.Join(dir, tempPattern))
-	for _, name := range names {
-		if info, err := os.Lstat(name); err == nil && time.Since(info.ModTime()) > staleAge {
-			_ = os.Remove(name)
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), tempPrefix) {
+			continue
+		}
+		if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > staleAge {
+			_ = os.Remove(filepath.Join(dir, entry.Name()))
 		}
 	}
 }

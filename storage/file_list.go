@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -20,7 +21,7 @@ func (s *fileStore) List(ctx context.Context, prefix, after string) iter.Seq2[In
 			yield(Info{}, err)
 			return
 		}
-		if err := s.checkRoot(); err != nil {
+		if err := cmp.Or(ctx.Err(), s.checkRoot()); err != nil {
 			yield(Info{}, err)
 			return
 		}

@@ -22,6 +22,7 @@ func TestNamedTempFile(t *testing.T) {
 	if err := os.Chtimes(stale, yesterday, yesterday); err != nil {
 		t.Fatal(err)
 	}
+	sweepTemps(dir)
 	temp, err := openNamed(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"path"
@@ -135,6 +136,9 @@ func parseS3(u *url.URL) (Location, error) {
 	if err := checkBucket(u.Host); err != nil {
 		return Location{}, err
 	}
+	if strings.Contains(u.Path, "@") {
+		return Location{}, errors.New("prefix: it holds an escaped '@'")
+	}
 	prefix := strings.Trim(u.Path, "/")
 	if prefix != "" {
 		if err := checkKey(prefix); err != nil {
@@ -149,7 +153,8 @@ func parseS3(u *url.URL) (Location, error) {
 	if err != nil {
 		return Location{}, errors.New("the parameters behind the '?' are not name=value&name=value")
 	}
-	for name, values := range params {
+	for _, name := range slices.Sorted(maps.Keys(params)) { // the same error each time
+		values := params[name]
 		if len(values) != 1 {
 			return Location{}, fmt.Errorf("parameter %q is given %d times", name, len(values))
 		}

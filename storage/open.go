@@ -31,7 +31,8 @@ type Options struct {
 }
 
 // Open returns the store at loc, which retries what may pass. It makes no
-// request: a store that can't be reached shows at the first operation.
+// request: a store that can't be reached shows at the first operation. The
+// store is also an io.Closer, which drops idle connections.
 func Open(loc Location, opts Options) (Store, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout

@@ -37,6 +37,15 @@ func (l Location) name(key string) string {
 	return l.endpointURL() + "/" + path.Join(l.bucket, l.prefix) + "/" + key
 }
 
+// Close lets go of what the store holds on to between operations, such as
+// idle connections. The store can still be used.
+func (s *retryStore) Close() error {
+	if c, ok := s.inner.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
 func (s *retryStore) wrap(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -117,7 +126,7 @@ func (s *retryStore) Create(ctx context.Context, key string, body io.ReadSeeker,
 }
 
 // holds reports whether the object's content is body's.
-func (s *retryStore) holds(ctx context.Context, key string, body io.ReadSeeker, size int64) (same bool, err error) {
+func (s *retryStore) holds(ctx context.Context, key string, body io.ReadSeeker, size int64) (bool, error) {
 	stored, err := s.Get(ctx, key, 0, -1)
 	if errors.Is(err, ErrNotExist) {
 		return false, fmt.Errorf("%w: the key was taken, and is free again", ErrUnavailable)
@@ -125,7 +134,7 @@ func (s *retryStore) holds(ctx context.Context, key string, body io.ReadSeeker, 
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, stored.Close()) }()
+	defer stored.Close()
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return false, fmt.Errorf("rewind body: %w", err)
 	}

@@ -42,7 +42,8 @@ func (r *resumer) open() error {
 			return err
 		}
 		if err := r.checkEnd(body); err != nil {
-			return errors.Join(err, body.Close())
+			body.Close()
+			return err
 		}
 		r.body = body
 		return nil
@@ -114,12 +115,9 @@ func (r *resumer) advance(n int) {
 
 // drop gives up a body that failed, and waits if it is worth another try.
 func (r *resumer) drop(cause error) error {
-	err := r.effort.failed(r.ctx, cause)
-	if closeErr := r.body.Close(); closeErr != nil && err != nil {
-		err = errors.Join(err, closeErr)
-	}
+	r.body.Close() // it has told its error
 	r.body = nil
-	return err
+	return r.effort.failed(r.ctx, cause)
 }
 
 func (r *resumer) fail(err error) error {

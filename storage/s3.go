@@ -22,6 +22,7 @@ var _ Store = (*s3Store)(nil)
 // for each thousand objects, and tries it once; exceptions say so.
 type s3Store struct {
 	core          *minio.Core
+	transport     *http.Transport
 	creds         *s3Credentials
 	bucket        string
 	prefix        string // "" or ends at a slash
@@ -59,6 +60,7 @@ func newS3Store(loc Location, opts Options) (*s3Store, error) {
 	}
 	store := &s3Store{
 		core:          core,
+		transport:     base,
 		creds:         creds,
 		bucket:        loc.bucket,
 		region:        loc.effectiveRegion(),
@@ -68,6 +70,12 @@ func newS3Store(loc Location, opts Options) (*s3Store, error) {
 		store.prefix = loc.prefix + "/"
 	}
 	return store, nil
+}
+
+// Close drops idle connections.
+func (s *s3Store) Close() error {
+	s.transport.CloseIdleConnections()
+	return nil
 }
 
 func bucketLookup(pathStyle string) minio.BucketLookupType {
@@ -122,7 +130,8 @@ func (s *s3Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 		return nil, err
 	}
 	if err := checkAnswer(header, info.Size, ranged, off); err != nil {
-		return nil, errors.Join(err, body.Close())
+		body.Close()
+		return nil, err
 	}
 	size := info.Size
 	if n >= 0 {
@@ -352,7 +361,7 @@ func (s *s3Store) deleteMany(ctx context.Context, keys []string) error {
 	}
 	for result := range results {
 		if err := s.classify(result.Err); err != nil && !errors.Is(err, ErrNotExist) {
-			return fmt.Errorf("%s: %w", strings.TrimPrefix(result.ObjectName, s.prefix), err)
+			return fmt.Errorf("%q: %w", strings.TrimPrefix(result.ObjectName, s.prefix), err)
 		}
 		delete(unconfirmed, result.ObjectName)
 	}

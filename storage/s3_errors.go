@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/minio/minio-go/v7"
 )
@@ -145,7 +146,7 @@ func (s *s3Store) classifyNotFound(answer minio.ErrorResponse, text string) erro
 // without what looks like a credential.
 func oneLine(s string) string {
 	const longest = 300 // bytes
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 	if len(s) > longest {
 		s = strings.ToValidUTF8(s[:longest], "") + "..."
 	}
