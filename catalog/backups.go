@@ -31,9 +31,13 @@ type Backup struct {
 	ID     string
 	Status Status
 	Reason string // why it is not complete
-	Start  *Start // nil when start.json is not there
+	Start  *Start // nil when start.json is not there, or damaged: nothing is restored from it
+	// Commit is nil when backup.json is not there or can't be parsed. Don't trust
+	// that of a damaged backup.
 	Commit *Commit
 }
+
+func (b Backup) isComplete() bool { return b.Status == StatusComplete }
 
 // found is what one listing shows of a backup.
 type found struct {
@@ -84,8 +88,8 @@ func (c Cluster) listBackups(ctx context.Context, prefix string) ([]*found, erro
 		if err != nil {
 			return nil, fmt.Errorf("list backups: %w", err)
 		}
-		id, rest, _ := strings.Cut(strings.TrimPrefix(info.Key, c.backupsPrefix()), "/")
-		if !ValidBackupID(id) {
+		id, rest, isDir := strings.Cut(strings.TrimPrefix(info.Key, c.backupsPrefix()), "/")
+		if !ValidBackupID(id) || !isDir {
 			continue
 		}
 		if len(all) == 0 || all[len(all)-1].id != id {
@@ -125,9 +129,9 @@ func (c Cluster) judge(ctx context.Context, f *found) (Backup, error) {
 		var s Start
 		err := c.readRecord(ctx, c.startKey(f.id), &s)
 		switch {
-		case err == nil:
+		case err == nil && s.ID == f.id && s.SystemID == c.SystemID:
 			b.Start = &s
-		case !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNotExist):
+		case err != nil && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNotExist):
 			return Backup{}, err
 		}
 	}
@@ -172,7 +176,7 @@ func (f *found) damage(b Commit, systemID uint64) string {
 	switch {
 	case b.ID != f.id || b.SystemID != systemID:
 		return fmt.Sprintf("its commit record belongs to backup %s of cluster %d", b.ID, b.SystemID)
-	case !b.SegmentSize.Valid() || !b.WAL.valid(b.SegmentSize):
+	case !b.WAL.valid(b.SegmentSize) || !b.WAL.agrees(b.SegmentSize):
 		return "its commit record names an impossible range of WAL"
 	case !f.manifest:
 		return "its manifest is missing"

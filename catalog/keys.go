@@ -72,7 +72,10 @@ func (c Cluster) SliceKey(id string, slice int) string {
 // unmounted disk or a wrong prefix than an empty archive.
 func (c Cluster) Known(ctx context.Context) (bool, error) {
 	_, found, err := first(c.Store.List(ctx, c.key(""), ""))
-	return found, err
+	if err != nil {
+		return false, fmt.Errorf("look for cluster %d: %w", c.SystemID, err)
+	}
+	return found, nil
 }
 
 // Clusters returns the system identifiers of all clusters in a repository,
@@ -88,8 +91,8 @@ func Clusters(ctx context.Context, store storage.Store) ([]uint64, error) {
 		if !found {
 			return ids, nil
 		}
-		top, _, _ := strings.Cut(info.Key, "/")
-		if id, err := strconv.ParseUint(top, 10, 64); err == nil && id != 0 && strconv.FormatUint(id, 10) == top {
+		top, _, isDir := strings.Cut(info.Key, "/")
+		if id, err := strconv.ParseUint(top, 10, 64); err == nil && id != 0 && strconv.FormatUint(id, 10) == top && isDir {
 			ids = append(ids, id)
 		}
 		after = behind(top)

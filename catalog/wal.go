@@ -14,36 +14,48 @@ import (
 
 // maxNeed bounds the WAL that one backup may need; a record that names more is
 // damaged.
-const maxNeed = 1 << 24
+const maxNeed = 1 << 20
 
 func (n WALNeed) valid(size wal.SegmentSize) bool {
-	return n.First.Timeline == n.Timeline && n.Last.Timeline == n.Timeline &&
+	return n.Timeline != 0 && n.First.Timeline == n.Timeline && n.Last.Timeline == n.Timeline &&
 		n.First.ValidFor(size) && n.Last.ValidFor(size) &&
 		n.First.Number(size) <= n.Last.Number(size) && n.Last.Number(size)-n.First.Number(size) < maxNeed
 }
 
-// MissingWAL returns the segments of n that the repository does not hold.
+// agrees reports whether the segments are those that hold what lies between the
+// two LSNs.
+func (n WALNeed) agrees(size wal.SegmentSize) bool {
+	return n.StartLSN < n.StopLSN &&
+		n.First == wal.SegmentAt(n.Timeline, n.StartLSN, size) && n.Last == wal.SegmentBefore(n.Timeline, n.StopLSN, size)
+}
+
+// MissingWAL returns the segments of n that the repository does not hold,
+// ascending. A range that no cluster with segments of that size can have is
+// storage.ErrCorrupt.
 func (c Cluster) MissingWAL(ctx context.Context, n WALNeed, size wal.SegmentSize) ([]wal.Segment, error) {
+	if !n.valid(size) {
+		return nil, fmt.Errorf("WAL from %s to %s with segments of %s: impossible range: %w", n.First, n.Last, size, storage.ErrCorrupt)
+	}
 	var missing []wal.Segment
-	want := n.First
+	next, end := n.First.Number(size), n.Last.Number(size)+1
+	missUpTo := func(number uint64) {
+		for ; next < number; next++ {
+			missing = append(missing, wal.NumberedSegment(n.Timeline, next, size))
+		}
+	}
 	for s, err := range c.segments(ctx, n.Timeline, n.First) {
 		if err != nil {
 			return nil, err
 		}
-		for want.Less(s.Segment) && !n.Last.Less(want) {
-			missing = append(missing, want)
-			want = want.Next(size)
+		if n.Last.Less(s.Segment) {
+			break
 		}
-		if n.Last.Less(want) {
-			return missing, nil
-		}
-		if s.Segment == want {
-			want = want.Next(size)
+		if s.ValidFor(size) {
+			missUpTo(s.Number(size))
+			next++
 		}
 	}
-	for ; !n.Last.Less(want); want = want.Next(size) {
-		missing = append(missing, want)
-	}
+	missUpTo(end)
 	return missing, nil
 }
 
@@ -81,8 +93,8 @@ func (c Cluster) segments(ctx context.Context, t wal.Timeline, from wal.Segment)
 				return
 			}
 			s, err := wal.ParseSegment(info.Key[strings.LastIndexByte(info.Key, '/')+1:])
-			if err != nil || s.Timeline != t || s.Less(from) {
-				continue // .partial and .backup files
+			if err != nil || info.Key != c.segmentKey(s) || s.Less(from) {
+				continue // .partial and .backup files, and what is not walden's
 			}
 			if !yield(storedSegment{Segment: s, size: info.Size}, nil) {
 				return
@@ -101,13 +113,18 @@ type Range struct {
 // Timeline is what the repository holds of one timeline.
 type Timeline struct {
 	ID      wal.Timeline
-	History *wal.History // nil when there is no .history file, as for the first timeline
+	History *wal.History // nil when there is no .history file, as for the first timeline, or when it can't be read
 	Ranges  []Range      // ascending; more than one means holes between them
+
+	// HistoryError says why a .history file that is there can't be read: it is
+	// damaged, or encrypted to other keys than those given.
+	HistoryError error
 }
 
 // Lineage returns the cluster's timelines, ascending, with their histories and
-// without their WAL. It makes two requests a timeline. Histories may be encrypted:
-// one that ids can't decrypt is left out.
+// without their WAL. It makes two requests a timeline. A history that can't be
+// read, though the store delivers it, doesn't hide the others: see
+// Timeline.HistoryError.
 func (c Cluster) Lineage(ctx context.Context, ids []codec.Identity) ([]Timeline, error) {
 	var all []Timeline
 	for after := ""; ; {
@@ -118,29 +135,41 @@ func (c Cluster) Lineage(ctx context.Context, ids []codec.Identity) ([]Timeline,
 		if !found {
 			return all, nil
 		}
-		after = info.Key
 		name, _, isDir := strings.Cut(strings.TrimPrefix(info.Key, c.key("wal/")), "/")
+		after = info.Key
 		if isDir {
 			after = behind(c.key("wal/" + name))
 		}
-		t, err := wal.ParseTimeline(strings.TrimSuffix(name, ".history"))
-		if err != nil {
-			continue
+		digits, isHistory := strings.CutSuffix(name, ".history")
+		t, err := wal.ParseTimeline(digits)
+		if err != nil || isDir == isHistory {
+			continue // not walden's
 		}
 		if len(all) == 0 || all[len(all)-1].ID != t { // a history file sorts before its timeline's directory
 			all = append(all, Timeline{ID: t})
 		}
-		if isDir {
-			continue
-		}
-		h, err := c.History(ctx, t, ids)
-		switch {
-		case err == nil:
-			all[len(all)-1].History = &h
-		case !errors.Is(err, codec.ErrNoIdentity) && !errors.Is(err, codec.ErrWrongIdentity):
-			return nil, err
+		if isHistory {
+			if err := c.addHistory(ctx, &all[len(all)-1], ids); err != nil {
+				return nil, err
+			}
 		}
 	}
+}
+
+// addHistory reads the history of t. An error means that the store didn't answer.
+func (c Cluster) addHistory(ctx context.Context, t *Timeline, ids []codec.Identity) error {
+	h, err := c.History(ctx, t.ID, ids)
+	if err == nil {
+		t.History = &h
+		return nil
+	}
+	for _, ofTheFile := range []error{codec.ErrCorrupt, storage.ErrCorrupt, codec.ErrNewer, codec.ErrNoIdentity, codec.ErrWrongIdentity} {
+		if errors.Is(err, ofTheFile) {
+			t.HistoryError = err
+			return nil
+		}
+	}
+	return err
 }
 
 // Timelines is Lineage with the WAL of every timeline, all of which it lists.
@@ -183,24 +212,33 @@ func (t *Timeline) add(s storedSegment, size wal.SegmentSize) {
 // maxHistory bounds a history file: a timeline takes about a hundred bytes.
 const maxHistory = 16 << 20
 
-// History reads the history file of a timeline.
-func (c Cluster) History(ctx context.Context, t wal.Timeline, ids []codec.Identity) (h wal.History, err error) {
+// History reads the history file of a timeline. codec.ErrCorrupt and
+// storage.ErrCorrupt mean that it is damaged.
+func (c Cluster) History(ctx context.Context, t wal.Timeline, ids []codec.Identity) (wal.History, error) {
 	name := wal.FileName{Kind: wal.KindHistory, Timeline: t}
-	r, err := c.Store.Get(ctx, c.WALKey(name), 0, -1)
+	data, err := c.readHistory(ctx, name, ids)
 	if err != nil {
 		return wal.History{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	h, err := wal.ParseHistory(t, data)
+	if err != nil {
+		return wal.History{}, fmt.Errorf("%s: %w: %w", name, err, storage.ErrCorrupt)
+	}
+	return h, nil
+}
+
+func (c Cluster) readHistory(ctx context.Context, name wal.FileName, ids []codec.Identity) (data []byte, err error) {
+	r, err := c.Store.Get(ctx, c.WALKey(name), 0, -1)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	or, err := codec.NewObjectReader(r, ids)
 	if err != nil {
-		return wal.History{}, fmt.Errorf("read %s: %w", name, err)
+		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(or, maxHistory))
-	if err != nil {
-		return wal.History{}, fmt.Errorf("read %s: %w", name, err)
+	if fp := or.Fingerprint(); fp.Name != name.String() || fp.SystemID != c.SystemID || fp.Size > maxHistory {
+		return nil, fmt.Errorf("the object holds %s: %w", fp, storage.ErrCorrupt)
 	}
-	if h, err = wal.ParseHistory(t, data); err != nil {
-		return wal.History{}, fmt.Errorf("%s: %w: %w", name, err, storage.ErrCorrupt)
-	}
-	return h, nil
+	return io.ReadAll(or) // of no more than the fingerprint says
 }
