@@ -46,6 +46,9 @@ func (c Cluster) Identity(ctx context.Context) (Identity, error) {
 // record when there is none. ErrConflict means that the repository knows this
 // system identifier with another WAL segment size.
 func (c Cluster) EnsureIdentity(ctx context.Context, id Identity) error {
+	if !id.SegmentSize.Valid() {
+		return fmt.Errorf("create %s: a WAL segment size of %d bytes is impossible: %w", c.identityKey(), id.SegmentSize, storage.ErrConfig)
+	}
 	id.Format, id.SystemID = Format, c.SystemID
 	err := c.createRecord(ctx, c.identityKey(), id)
 	if !errors.Is(err, storage.ErrExist) {
@@ -66,14 +69,17 @@ func (c Cluster) EnsureIdentity(ctx context.Context, id Identity) error {
 // to create it only.
 var ErrNotConditional = errors.New("the endpoint ignores the condition of a conditional create (If-None-Match)")
 
-// ProbeConditional finds out whether the store honours conditional create. It
-// creates cluster.json, which must exist, once more with the bytes that it has:
-// a store that ignores the condition replaces it by itself and is told apart.
+// ProbeConditional finds out whether the store honours conditional create:
+// ErrNotConditional if not. It creates cluster.json, which must exist, once more
+// with a line break at its end: a store that ignores the condition replaces it
+// by what says the same, and is told apart. The very same bytes would not do:
+// for a store that had to retry they are its own first try, a success.
 func (c Cluster) ProbeConditional(ctx context.Context) error {
 	body, err := c.readObject(ctx, c.identityKey(), maxRecord)
 	if err != nil {
 		return err
 	}
+	body = append(body, '\n')
 	_, err = c.Store.Create(ctx, c.identityKey(), bytes.NewReader(body), int64(len(body)))
 	switch {
 	case errors.Is(err, storage.ErrExist):
