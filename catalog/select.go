@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"walden/postgres/wal"
@@ -33,21 +34,20 @@ var ErrAmbiguous = errors.New("say which backup to restore")
 // target. It judges by what the backups and history files say; that the WAL
 // between is whole is for recovery to find out.
 func Choose(backups []Backup, timelines []Timeline, t Target) (Backup, error) {
-	var candidates []Backup
-	why := "there is none"
-	for i := len(backups) - 1; i >= 0; i-- {
-		b := backups[i]
-		if reason := unfit(b, backups, timelines, t); reason != "" {
-			if len(candidates) == 0 && why == "there is none" {
-				why = fmt.Sprintf("%s, the newest, %s", b.ID, reason)
-			}
-			continue
+	var candidates, others []Backup
+	for _, b := range slices.Backward(backups) {
+		if unfit(b, backups, timelines, t) == "" {
+			candidates = append(candidates, b)
+		} else {
+			others = append(others, b)
 		}
-		candidates = append(candidates, b)
 	}
 	switch {
+	case len(backups) == 0:
+		return Backup{}, fmt.Errorf("%w: there is none", ErrUnreachable)
 	case len(candidates) == 0:
-		return Backup{}, fmt.Errorf("%w: %s", ErrUnreachable, why)
+		newest := others[max(0, slices.IndexFunc(others, Backup.isComplete))] // the reason of one that is running would hide it
+		return Backup{}, fmt.Errorf("%w: %s %s", ErrUnreachable, newest.ID, unfit(newest, backups, timelines, t))
 	case t.Name != "" && len(candidates) > 1:
 		return Backup{}, fmt.Errorf("%w: name the newest one that ended before restore point %q was made "+
 			"(the repository does not know when that was); candidates are %s to %s",
@@ -67,7 +67,7 @@ func CheckReach(b Backup, backups []Backup, timelines []Timeline, t Target) erro
 
 // unfit says why a backup can't reach the target, or "" when it can.
 func unfit(b Backup, all []Backup, timelines []Timeline, t Target) string {
-	if b.Status != StatusComplete {
+	if !b.isComplete() {
 		return fmt.Sprintf("is %s (%s)", b.Status, b.Reason)
 	}
 	return b.Commit.cannotReach(targetTimeline(*b.Commit, all, timelines, t), timelines, t)
@@ -76,10 +76,10 @@ func unfit(b Backup, all []Backup, timelines []Timeline, t Target) string {
 // cannotReach says why recovery from a complete backup along a timeline can't
 // reach the target, or "" when it can as far as is known.
 func (b Commit) cannotReach(along wal.Timeline, timelines []Timeline, t Target) string {
+	lost := b.lost(along, timelines, t)
 	switch {
-	case !onPath(b.WAL, along, timelines):
-		return fmt.Sprintf("ended at %s on timeline %s, which does not lead to timeline %s (see --target-timeline)",
-			b.WAL.StopLSN, b.WAL.Timeline, along)
+	case lost != "":
+		return lost + " (see --target-timeline)"
 	case t.LSN != 0 && t.LSN < b.WAL.StopLSN:
 		return fmt.Sprintf("ended at %s, after the target LSN %s", b.WAL.StopLSN, t.LSN)
 	case !t.Time.IsZero() && t.Time.Before(b.StoppedAt):
@@ -96,7 +96,7 @@ func (b Commit) cannotReach(along wal.Timeline, timelines []Timeline, t Target) 
 func precedes(a, b uint64) bool { return int32(uint32(a)-uint32(b)) < 0 }
 
 // targetTimeline resolves the timeline that recovery follows. The newest one is
-// the highest that any history file, segment or complete backup names.
+// the highest that any history file, segment or backup with a sound record names.
 func targetTimeline(b Commit, all []Backup, timelines []Timeline, t Target) wal.Timeline {
 	switch {
 	case t.Timeline != 0:
@@ -109,22 +109,47 @@ func targetTimeline(b Commit, all []Backup, timelines []Timeline, t Target) wal.
 		newest = max(newest, tl.ID)
 	}
 	for _, other := range all {
-		if other.Commit != nil {
+		if other.isComplete() || other.Status == StatusWaiting {
 			newest = max(newest, other.Commit.WAL.Timeline)
 		}
 	}
 	return newest
 }
 
-// onPath reports whether the end of a backup lies on the way to a timeline.
-func onPath(n WALNeed, along wal.Timeline, timelines []Timeline) bool {
-	if n.Timeline == along {
-		return true
-	}
-	for _, tl := range timelines {
-		if tl.ID == along && tl.History != nil {
-			return tl.History.Contains(n.Timeline, n.StopLSN-1)
+// lost says why recovery would not find its way to a timeline, or "" when the
+// end of the backup lies on it. It minds how PostgreSQL searches: it wants the
+// history of a timeline that it is told (validateRecoveryParameters,
+// src/backend/access/transam/xlogrecovery.c), and for the newest one it asks for
+// one history after the other, up to the first that is missing
+// (findNewestTimeLine, timeline.c).
+func (b Commit) lost(along wal.Timeline, timelines []Timeline, t Target) string {
+	wanted := []wal.Timeline{along}
+	if t.Timeline == 0 {
+		wanted = nil
+		for id := b.WAL.Timeline; id < along && len(wanted) <= len(timelines); id++ {
+			wanted = append(wanted, id+1)
 		}
 	}
-	return false
+	for _, id := range wanted {
+		switch tl := timelineOf(timelines, id); {
+		case tl.HistoryError != nil:
+			return fmt.Sprintf("does not lead to timeline %s as far as can be told: %v", along, tl.HistoryError)
+		case tl.History == nil && id != 1:
+			return fmt.Sprintf("does not lead to timeline %s: %s.history is not in the repository, and PostgreSQL would go no further", along, id)
+		}
+	}
+	h := timelineOf(timelines, along).History
+	if b.WAL.Timeline != along && (h == nil || !h.Contains(b.WAL.Timeline, b.WAL.StopLSN-1)) {
+		return fmt.Sprintf("ended at %s on timeline %s, which does not lead to timeline %s", b.WAL.StopLSN, b.WAL.Timeline, along)
+	}
+	return ""
+}
+
+func timelineOf(timelines []Timeline, id wal.Timeline) Timeline {
+	for _, tl := range timelines {
+		if tl.ID == id {
+			return tl
+		}
+	}
+	return Timeline{ID: id}
 }
