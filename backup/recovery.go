@@ -41,6 +41,7 @@ func (r Recovery) settings() []setting {
 		{"recovery_target_inclusive", strconv.FormatBool(!r.Exclusive)},
 		{"recovery_end_command", ""},
 		{"archive_cleanup_command", ""},
+		{"recovery_min_apply_delay", "0"}, // of a delayed standby: recovery minds it, too
 	}
 	s = append(s, targetSettings(r.Target)...)
 	if r.Action != "" {
@@ -85,7 +86,7 @@ func timelineSetting(t catalog.Target) string {
 	switch {
 	case t.Timeline != wal.Timeline(0):
 		return strconv.FormatUint(uint64(t.Timeline), 10)
-	case t.Current:
+	case t.Current, t.Immediate: // the newest one need not come from this backup
 		return "current"
 	}
 	return "latest"
@@ -99,22 +100,23 @@ const autoConf = "postgresql.auto.conf"
 // recovery settings in postgresql.auto.conf and creates recovery.signal.
 func (r Recovery) write(dir string, o *owner) error {
 	path := filepath.Join(dir, autoConf)
-	old, err := os.ReadFile(path)
+	// Where it is a symbolic link, it leads to another cluster's settings.
+	info, err := os.Lstat(path)
+	var old []byte
+	if err == nil && info.Mode().IsRegular() {
+		old, err = os.ReadFile(path)
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.WriteFile(path, r.rewrite(old), 0o600); err != nil {
-		return err
-	}
-	signal := filepath.Join(dir, "recovery.signal")
-	if err := os.WriteFile(signal, nil, 0o600); err != nil {
+	if err := o.replace(path, r.rewrite(old)); err != nil {
 		return err
 	}
 	// A backup of a standby holds its signal file; this is a recovery.
 	if err := os.Remove(filepath.Join(dir, "standby.signal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(o.own(path), o.own(signal))
+	return o.replace(filepath.Join(dir, "recovery.signal"), nil)
 }
 
 // rewrite returns the configuration file without settings that would fight with
@@ -128,18 +130,22 @@ func (r Recovery) rewrite(old []byte) []byte {
 	}
 	b.WriteString("# Recovery settings, written by walden backup-fetch.\n")
 	for _, s := range r.settings() {
-		fmt.Fprintf(&b, "%s = '%s'\n", s.name, strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s.value))
+		fmt.Fprintf(&b, "%s = '%s'\n", s.name, quoteSetting.Replace(s.value))
 	}
 	return b.Bytes()
 }
 
+// quoteSetting escapes what GUC_scanstr unescapes, src/backend/utils/misc/guc-file.l.
+// A string can't hold a line break itself.
+var quoteSetting = strings.NewReplacer(`\`, `\\`, `'`, `''`, "\n", `\n`, "\r", `\r`)
+
 func isRecoverySetting(line string, keepArchiving bool) bool {
 	name := strings.ToLower(strings.TrimSpace(line))
-	if i := strings.IndexAny(name, "= \t"); i >= 0 {
+	if i := strings.IndexAny(name, "= \t'"); i >= 0 {
 		name = name[:i]
 	}
 	switch name {
-	case "restore_command", "recovery_target", "recovery_end_command", "archive_cleanup_command":
+	case "restore_command", "recovery_target", "recovery_end_command", "archive_cleanup_command", "recovery_min_apply_delay":
 		return true
 	case "archive_mode":
 		return !keepArchiving
