@@ -11,10 +11,12 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"walden/codec"
 	"walden/storage"
@@ -82,16 +84,25 @@ func (e *Extent) UnmarshalJSON(b []byte) error {
 	if len(n) != 6 {
 		return fmt.Errorf("an extent has 6 numbers, not %d", len(n))
 	}
-	for _, v := range n {
-		if v < 0 {
-			return fmt.Errorf("negative number %d in an extent", v)
-		}
-	}
-	if n[4]+n[5] > codec.FrameSize || n[4] > codec.FrameSize || n[5] == 0 || n[3] == 0 || n[3] > 2*codec.FrameSize ||
-		n[2] > 1<<40 || n[1] > 1<<40 || n[0] > 1<<20 {
+	if max(n[0], n[1]) > math.MaxInt32 {
 		return fmt.Errorf("extent %v is out of bounds", n)
 	}
-	*e = Extent{int(n[0]), int(n[1]), n[2], n[3], n[4], n[5]}
+	x := Extent{int(n[0]), int(n[1]), n[2], n[3], n[4], n[5]}
+	if err := x.check(); err != nil {
+		return err
+	}
+	*e = x
+	return nil
+}
+
+// check refuses numbers that no extent can have, so that sums of them can't
+// overflow.
+func (e Extent) check() error {
+	if min(int64(e.Source), int64(e.Slice), e.FrameOffset, e.Offset) < 0 || e.FrameOffset > 1<<40 ||
+		e.FrameSize < 1 || e.FrameSize > 2*codec.FrameSize ||
+		e.Size < 1 || e.Size > codec.FrameSize || e.Offset > codec.FrameSize-e.Size {
+		return fmt.Errorf("extent %+v is out of bounds", e)
+	}
 	return nil
 }
 
@@ -129,22 +140,30 @@ type manifestLine struct {
 type ManifestWriter struct {
 	zw      io.WriteCloser
 	sum     hash.Hash
+	sources int
 	entries int64
 }
 
 // NewManifestWriter writes the header to w.
 func NewManifestWriter(w io.Writer, h ManifestHeader) (*ManifestWriter, error) {
+	h.Format = Format
+	if err := h.check(); err != nil {
+		return nil, err
+	}
 	zw, err := codec.NewZstdWriter(w, codec.LevelDefault)
 	if err != nil {
 		return nil, err
 	}
-	m := &ManifestWriter{zw: zw, sum: sha256.New()}
-	h.Format = Format
+	m := &ManifestWriter{zw: zw, sum: sha256.New(), sources: len(h.Sources)}
 	return m, m.write(manifestLine{Header: &h})
 }
 
-// Add appends an entry.
+// Add appends an entry. It refuses one that a ManifestReader would refuse: better
+// no backup than one that can't be restored.
 func (m *ManifestWriter) Add(e Entry) error {
+	if err := e.check(m.sources); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
 	m.entries++
 	return m.write(manifestLine{Entry: &e})
 }
@@ -162,6 +181,9 @@ func (m *ManifestWriter) write(l manifestLine) error {
 		return fmt.Errorf("encode manifest line: %w", err)
 	}
 	b = append(b, '\n')
+	if len(b) > maxManifestLine {
+		return fmt.Errorf("write manifest: a line of %d bytes: at most %d can be read", len(b), maxManifestLine)
+	}
 	m.sum.Write(b)
 	if _, err := m.zw.Write(b); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
@@ -170,7 +192,8 @@ func (m *ManifestWriter) write(l manifestLine) error {
 }
 
 // ManifestReader reads a manifest as a stream. It verifies the trailer before it
-// reports io.EOF.
+// reports io.EOF. Errors are storage.ErrCorrupt for damage, or what the
+// underlying reader failed with.
 type ManifestReader struct {
 	Header  ManifestHeader
 	zr      io.ReadCloser
@@ -192,11 +215,8 @@ func NewManifestReader(r io.Reader) (*ManifestReader, error) {
 	}
 	m := &ManifestReader{zr: zr, lines: bufio.NewReaderSize(zr, 64<<10), sum: sha256.New()}
 	line, err := m.next()
-	if err == nil && line.Header == nil {
-		err = fmt.Errorf("manifest does not begin with a header: %w", storage.ErrCorrupt)
-	}
-	if err == nil && line.Header.Format > Format {
-		err = fmt.Errorf("manifest of format %d was written by a newer walden: %w", line.Header.Format, storage.ErrConfig)
+	if err == nil {
+		err = line.Header.check()
 	}
 	if err != nil {
 		return nil, errors.Join(err, zr.Close())
@@ -215,10 +235,7 @@ func (m *ManifestReader) Next() (Entry, error) {
 		if line.Trailer.Entries != m.entries || line.Trailer.SHA256 != hex.EncodeToString(m.sum.Sum(nil)) {
 			return Entry{}, fmt.Errorf("manifest's trailer disagrees with its %d entries: %w", m.entries, storage.ErrCorrupt)
 		}
-		if _, err := m.lines.ReadByte(); !errors.Is(err, io.EOF) {
-			return Entry{}, fmt.Errorf("manifest goes on after its trailer: %w", storage.ErrCorrupt)
-		}
-		return Entry{}, io.EOF
+		return Entry{}, m.end()
 	case line.Entry == nil:
 		return Entry{}, fmt.Errorf("manifest line %d is neither entry nor trailer: %w", m.entries+2, storage.ErrCorrupt)
 	}
@@ -232,10 +249,31 @@ func (m *ManifestReader) Next() (Entry, error) {
 // Close releases the decoder. It doesn't close the underlying reader.
 func (m *ManifestReader) Close() error { return m.zr.Close() }
 
+// end returns io.EOF if nothing follows.
+func (m *ManifestReader) end() error {
+	_, err := m.lines.ReadByte()
+	switch {
+	case err == io.EOF:
+		return io.EOF
+	case err != nil:
+		return fmt.Errorf("read manifest: %w", damage(err))
+	}
+	return fmt.Errorf("manifest goes on after its trailer: %w", storage.ErrCorrupt)
+}
+
+// damage gives the decoder's word for damage the meaning that a repository's has.
+// A source that failed keeps its own.
+func damage(err error) error {
+	if errors.Is(err, codec.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", err, storage.ErrCorrupt)
+	}
+	return err
+}
+
 func (m *ManifestReader) next() (manifestLine, error) {
 	b, err := readLine(m.lines, maxManifestLine)
 	if err != nil {
-		return manifestLine{}, fmt.Errorf("manifest ends or cannot be decoded after %d entries: %w: %w", m.entries, err, storage.ErrCorrupt)
+		return manifestLine{}, fmt.Errorf("read manifest after %d entries: %w", m.entries, damage(err))
 	}
 	m.sum.Write(m.last)
 	m.last = b
@@ -246,29 +284,56 @@ func (m *ManifestReader) next() (manifestLine, error) {
 	return l, nil
 }
 
+// readLine never returns io.EOF: a manifest ends with its trailer.
 func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
 		line = append(line, part...)
-		if len(line) > limit {
-			return nil, fmt.Errorf("line of more than %d bytes", limit)
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
+		switch {
+		case len(line) > limit:
+			return nil, fmt.Errorf("a line of more than %d bytes: %w", limit, storage.ErrCorrupt)
+		case err == io.EOF:
+			return nil, fmt.Errorf("it ends early: %w", storage.ErrCorrupt)
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return line, err
 		}
 	}
 }
 
-// check refuses entries that would be written outside the data directory, or
-// whose extents don't add up.
+// check refuses headers that don't tell where slices are. A nil one is none.
+func (h *ManifestHeader) check() error {
+	switch {
+	case h == nil || h.Format < 1:
+		return fmt.Errorf("manifest does not begin with a header: %w", storage.ErrCorrupt)
+	case h.Format > Format:
+		return fmt.Errorf("manifest of format %d was written by a newer walden: %w", h.Format, storage.ErrConfig)
+	}
+	for _, id := range append([]string{h.Backup}, h.Sources...) {
+		if !ValidBackupID(id) {
+			return fmt.Errorf("manifest names %q as a backup: %w", id, storage.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
+// check refuses entries that would be written outside the data directory, that
+// JSON would change, or whose extents don't add up.
 func (e Entry) check(sources int) error {
-	if e.Path == "" || path.Clean(e.Path) != e.Path || path.IsAbs(e.Path) || e.Path == ".." ||
+	if e.Path == "" || path.Clean(e.Path) != e.Path || path.IsAbs(e.Path) || e.Path == "." || e.Path == ".." ||
 		strings.HasPrefix(e.Path, "../") || strings.ContainsRune(e.Path, 0) {
 		return fmt.Errorf("path %q does not stay below the data directory", e.Path)
 	}
+	if !utf8.ValidString(e.Path) || !utf8.ValidString(e.Target) {
+		return fmt.Errorf("%q (link to %q): names that are not valid UTF-8 cannot be backed up", e.Path, e.Target)
+	}
 	switch e.Type {
-	case TypeDir, TypeSymlink:
+	case TypeDir:
+		return nil
+	case TypeSymlink:
+		if e.Target == "" || strings.ContainsRune(e.Target, 0) {
+			return fmt.Errorf("%s: a symbolic link cannot lead to %q", e.Path, e.Target)
+		}
 		return nil
 	case TypeFile:
 	default:
@@ -276,6 +341,9 @@ func (e Entry) check(sources int) error {
 	}
 	var size int64
 	for _, x := range e.Extents {
+		if err := x.check(); err != nil {
+			return fmt.Errorf("%s: %w", e.Path, err)
+		}
 		if x.Source >= sources {
 			return fmt.Errorf("%s: points into a backup that the header does not name", e.Path)
 		}
@@ -307,7 +375,7 @@ func (c Cluster) ReadManifest(ctx context.Context, b Commit, w io.Writer) (err e
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(w, sum), r)
+	n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(r, b.ManifestSize+1))
 	if err != nil {
 		return fmt.Errorf("read manifest of %s: %w", b.ID, err)
 	}
