@@ -27,11 +27,12 @@ newest complete backup from which recovery can reach the target.
 
 archive_mode is turned off in the restored cluster, so that a copy cannot write into the repository
 of its source; --archive-mode keep leaves it as it was.`,
-		Flags: concat(repoFlags(storeTimeout), clusterFlags()[1:], []cli.Flag{
+		Flags: concat(repoFlags(storeTimeout), []cli.Flag{
+			clusterFlag(),
 			identityFlag(),
-			listFlag("tablespace", "OID=DIR: restore a tablespace to another place (may be repeated)"),
-			intFlag("jobs", "slices restored at once"),
-			stringFlag("archive-mode", "off", "off or keep, in the restored cluster"),
+			listFlag("tablespace", "`OID=DIR`restore a tablespace to another place; "+repeatable),
+			intFlag("jobs", "how many slices to restore at once"),
+			stringFlag("archive-mode", "off", "`MODE`archive_mode in the restored cluster: off, or keep as it was"),
 		}, targetFlags()),
 		Action: func(c *cli.Context) error {
 			if err := arguments(c, 1, 2); err != nil {
@@ -47,7 +48,7 @@ func (p *program) fetchBackup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	opts, err := p.fetchOptions(c)
+	opts, err := p.fetchOptions(c, aim)
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func (p *program) fetchBackup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := p.clusterOf(c, store)
+	t, err := p.clusterOf(c, store, []string{p.env.Getenv("PGDATA")})
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (p *program) fetchBackup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	opts.Recovery.RestoreCommand, opts.Recovery.Target = command, aim
+	opts.Recovery.RestoreCommand = command
 	report := newProgress(p.log)
 	defer report.close()
 	opts.Report = report
@@ -78,7 +79,7 @@ func (p *program) fetchBackup(c *cli.Context) error {
 	return nil
 }
 
-func (p *program) fetchOptions(c *cli.Context) (backup.FetchOptions, error) {
+func (p *program) fetchOptions(c *cli.Context, aim catalog.Target) (backup.FetchOptions, error) {
 	opts := backup.FetchOptions{Dir: c.Args().First(), Jobs: c.Int("jobs"), Tablespaces: map[uint32]string{}}
 	var err error
 	if opts.Identities, err = identities(c); err != nil {
@@ -88,7 +89,7 @@ func (p *program) fetchOptions(c *cli.Context) (backup.FetchOptions, error) {
 		oid, dir, ok := strings.Cut(pair, "=")
 		n, err := strconv.ParseUint(oid, 10, 32)
 		if err != nil || !ok || dir == "" {
-			return opts, usagef("--tablespace: %q is not OID=DIR", pair)
+			return opts, usagef("--tablespace: %q is not OID=DIR, such as 16385=/srv/data", pair)
 		}
 		if opts.Tablespaces[uint32(n)], err = filepath.Abs(dir); err != nil {
 			return opts, err
@@ -101,8 +102,8 @@ func (p *program) fetchOptions(c *cli.Context) (backup.FetchOptions, error) {
 	default:
 		return opts, usagef("--archive-mode is off or keep, not %q", c.String("archive-mode"))
 	}
-	opts.Recovery.Exclusive = c.Bool("target-exclusive")
-	opts.Recovery.Action, err = targetAction(c)
+	opts.Recovery.Target, opts.Recovery.Exclusive = aim, c.Bool("target-exclusive")
+	opts.Recovery.Action, err = targetAction(c, aim)
 	return opts, err
 }
 
@@ -147,10 +148,17 @@ func restoreCommand(c *cli.Context, loc storage.Location) (string, error) {
 		}
 		words = append(words, "--identity", abs)
 	}
+	return serverCommand(words) + ` "%f" "%p"`, nil
+}
+
+// serverCommand makes a command for PostgreSQL's configuration, which gives it to
+// a shell after it has replaced its placeholders.
+func serverCommand(words []string) string {
+	quoted := make([]string, len(words))
 	for i, w := range words {
-		words[i] = strings.ReplaceAll(shellQuote(w), "%", "%%") // PostgreSQL's placeholders
+		quoted[i] = strings.ReplaceAll(shellQuote(w), "%", "%%")
 	}
-	return strings.Join(words, " ") + ` "%f" "%p"`, nil
+	return strings.Join(quoted, " ")
 }
 
 // shellQuote makes s one word of a shell command.
@@ -177,13 +185,15 @@ func (p *program) nextSteps(opts backup.FetchOptions, b catalog.Backup, loc stor
 		s.WriteString("  at the target it pauses, open for reading: look whether the data is right, then run SELECT pg_wal_replay_resume()\n")
 		s.WriteString("  if it is not, restore again with another target\n")
 	case "shutdown":
-		s.WriteString("  at the target it shuts down; remove recovery.signal and the recovery_target settings to go on from there\n")
+		s.WriteString("  at the target it shuts down; to go on from there, append recovery_target_action = 'promote' to postgresql.auto.conf and start it again\n" +
+			"  (leave recovery.signal and the target: without them it would replay all WAL at hand, past the target)\n")
 	default:
 		s.WriteString("  at the end of recovery it is promoted to a new timeline\n")
 	}
 	if !opts.Recovery.KeepArchiving {
 		s.WriteString("  archiving is off in it (archive_mode in postgresql.auto.conf), so that a copy cannot write into the repository of its source:\n" +
-			"  when it takes the source's place, run ALTER SYSTEM RESET archive_mode, restart it, and take a new backup")
+			"  when it takes the source's place, run ALTER SYSTEM RESET archive_mode, restart it,\n" +
+			"  store its timeline's .history file, the newest in pg_wal, with 'walden wal-push', and take a new backup")
 	}
 	return strings.TrimRight(s.String(), "\n")
 }

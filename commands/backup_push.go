@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -9,6 +11,7 @@ import (
 
 	"walden/backup"
 	"walden/codec"
+	"walden/postgres/pgdata"
 	"walden/postgres/server"
 )
 
@@ -16,7 +19,6 @@ import (
 const storeTimeout = time.Minute
 
 func (p *program) backupPush() *cli.Command {
-	checkpoint := stringFlag("checkpoint", "fast", "fast: begin at once; spread: begin with a slow checkpoint")
 	return p.command(&cli.Command{
 		Name:      "backup-push",
 		Usage:     "take a base backup of a running cluster",
@@ -25,10 +27,11 @@ func (p *program) backupPush() *cli.Command {
 the server must prove that it is the server of that data directory. When the command exits 0, the
 backup and all the WAL it needs are in the repository. It exits 2 when WAL does not arrive within
 --wait-timeout: the backup then shows as waiting-for-wal, and becomes complete when the WAL does.`,
-		Flags: concat(repoFlags(storeTimeout), clusterFlags()[:1], encryptFlags(codec.LevelDefault), []cli.Flag{
-			stringFlag("dsn", "", "libpq connection string or URL"),
-			checkpoint,
-			intFlag("jobs", "slices built at once"),
+		Flags: concat(repoFlags(storeTimeout), encryptFlags(codec.LevelDefault), []cli.Flag{
+			pgdataFlag(),
+			dsnFlag(),
+			stringFlag("checkpoint", "fast", "`HOW`how to begin: fast, or spread for a slow checkpoint that spares the disks"),
+			intFlag("jobs", "how many slices to build at once"),
 			boolFlag("no-wait", "don't wait for the WAL that the backup needs"),
 			durationFlag("wait-timeout", backup.DefaultWaitTimeout, "how long to wait for that WAL"),
 		}),
@@ -49,6 +52,9 @@ func (p *program) pushBackup(c *cli.Context) error {
 	codecOptions, err := objectOptions(c)
 	if err != nil {
 		return err
+	}
+	if c.Duration("wait-timeout") <= 0 {
+		return usagef("--wait-timeout must be more than 0; --no-wait doesn't wait")
 	}
 	spread := c.String("checkpoint") == "spread"
 	if !spread && c.String("checkpoint") != "fast" {
@@ -92,19 +98,16 @@ func pushed(noWait bool) string {
 	return "complete"
 }
 
-// runningDirectory returns the data directory to back up.
+// runningDirectory returns the data directory to back up. What is named must be
+// one, PGDATA as well: a misspelt name must not lead to another cluster.
 func (p *program) runningDirectory(c *cli.Context) (string, error) {
-	dir := c.Args().First()
-	if dir != "" {
-		if c.String("pgdata") != "" {
-			return "", usagef("name the data directory once: as an argument or with --pgdata")
-		}
-		if err := c.Set("pgdata", dir); err != nil {
-			return "", err
-		}
+	argument, flag := c.Args().First(), c.String("pgdata")
+	if argument != "" && flag != "" {
+		return "", usagef("name the data directory once: as an argument or with --pgdata")
 	}
-	t, err := p.dataDirectory(c, []string{"."})
-	if err == nil && t.dir == "" {
+	dir := cmp.Or(argument, flag, p.env.Getenv("PGDATA"))
+	t, err := openData(cmp.Or(dir, "."))
+	if dir == "" && errors.Is(err, pgdata.ErrNoCluster) {
 		err = usagef("which cluster? name its data directory: walden backup-push PGDATA")
 	}
 	return t.dir, err

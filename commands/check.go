@@ -23,8 +23,9 @@ ends a WAL segment and waits until the repository has it. Without a data directo
 repository only.
 
 Exits 0 when all is well, 1 when something is wrong, 2 when it can't be told, 64 for configuration.`,
-		Flags: concat(repoFlags(storeTimeout), clusterFlags(), []cli.Flag{
-			stringFlag("dsn", "", "libpq connection string or URL"),
+		Flags: concat(repoFlags(storeTimeout), []cli.Flag{
+			pgdataFlag(), clusterFlag(),
+			dsnFlag(),
 			durationFlag("wait-timeout", time.Minute, "how long to wait for the WAL segment"),
 			boolFlag("json", "print JSON (see docs/json.md)"),
 		}),
@@ -77,16 +78,19 @@ func (r *checkReport) writeText(w io.Writer) error {
 }
 
 func (p *program) runChecks(c *cli.Context) error {
+	if c.Duration("wait-timeout") <= 0 {
+		return usagef("--wait-timeout must be more than 0")
+	}
 	store, loc, err := p.openStore(c)
 	if err != nil {
 		return err
 	}
-	t, err := p.dataDirectory(c, []string{"."})
+	t, err := p.dataDirectory(c, p.operatorsPlaces())
 	if err != nil {
 		return err
 	}
 	if t.dir != "" || c.String("cluster") != "" {
-		if t, err = p.clusterOf(c, store, "."); err != nil {
+		if t, err = p.clusterOf(c, store, p.operatorsPlaces()); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -39,11 +38,10 @@ func (t target) segmentSize(ctx context.Context) (wal.SegmentSize, error) {
 	return id.SegmentSize, err
 }
 
-// clusterOf finds the cluster that a command means: by --pgdata, --cluster, the
-// data directories in where, which are looked at in turn, and PGDATA; else it is
-// the only one in the repository. Where both are given, --cluster must be the
-// system identifier of the data directory.
-func (p *program) clusterOf(c *cli.Context, store storage.Store, where ...string) (target, error) {
+// clusterOf finds the cluster that a command means: by --pgdata, --cluster, and
+// the data directories in where; else it is the only one in the repository. Where
+// both are given, --cluster must be the system identifier of the data directory.
+func (p *program) clusterOf(c *cli.Context, store storage.Store, where []string) (target, error) {
 	t, err := p.dataDirectory(c, where)
 	if err != nil {
 		return target{}, err
@@ -71,32 +69,43 @@ func (p *program) clusterOf(c *cli.Context, store storage.Store, where ...string
 	return t, nil
 }
 
-// dataDirectory finds the data directory that is meant. An explicit one must be
-// one; of the others the first that is one counts.
+// operatorsPlaces are where an operator's command looks for a data directory.
+func (p *program) operatorsPlaces() []string { return []string{p.env.Getenv("PGDATA"), "."} }
+
+// serversPlaces are where a command looks that the server runs, in its data
+// directory, for a file of its pg_wal.
+func (p *program) serversPlaces(file string) []string {
+	return []string{".", dataDirectoryOf(file), p.env.Getenv("PGDATA")}
+}
+
+// dataDirectory finds the data directory that is meant. That of --pgdata must be
+// one; else the first in where that is one counts.
 func (p *program) dataDirectory(c *cli.Context, where []string) (target, error) {
-	explicit := c.String("pgdata")
-	candidates := append(where, p.env.Getenv("PGDATA"))
-	if explicit != "" {
-		candidates = []string{explicit}
+	if dir := c.String("pgdata"); dir != "" {
+		return openData(dir)
 	}
-	for _, dir := range candidates {
+	for _, dir := range where {
 		if dir == "" {
 			continue
 		}
-		control, _, err := pgdata.ReadControl(dir)
-		if errors.Is(err, pgdata.ErrNoCluster) && explicit == "" {
-			continue
+		t, err := openData(dir)
+		if !errors.Is(err, pgdata.ErrNoCluster) {
+			return t, err
 		}
-		if errors.Is(err, pgdata.ErrNoCluster) {
-			return target{}, usagef("--pgdata: %w", err)
-		}
-		if err != nil {
-			return target{}, err
-		}
-		abs, err := filepath.Abs(dir)
-		return target{dir: abs, control: control}, err
 	}
 	return target{}, nil
+}
+
+func openData(dir string) (target, error) {
+	control, _, err := pgdata.ReadControl(dir)
+	if errors.Is(err, pgdata.ErrNoCluster) {
+		return target{}, usagef("%w", err)
+	}
+	if err != nil {
+		return target{}, err
+	}
+	abs, err := filepath.Abs(dir)
+	return target{dir: abs, control: control}, err
 }
 
 // onlyCluster returns the system identifier of the only cluster in a repository.
@@ -108,7 +117,7 @@ func onlyCluster(ctx context.Context, store storage.Store) (uint64, error) {
 	case len(ids) == 1:
 		return ids[0], nil
 	case len(ids) == 0:
-		return 0, fmt.Errorf("the repository holds no cluster: %w", errEmpty)
+		return 0, errEmpty
 	}
 	names := make([]string, len(ids))
 	for i, id := range ids {
@@ -117,8 +126,5 @@ func onlyCluster(ctx context.Context, store storage.Store) (uint64, error) {
 	return 0, usagef("the repository holds %d clusters: choose one with --cluster (%s)", len(ids), strings.Join(names, ", "))
 }
 
-// errEmpty means that a repository could be read and holds no cluster.
-var errEmpty = fmt.Errorf("nothing has been stored in it yet: %w", errNothing)
-
-// errNothing is a conclusive answer: there is nothing of what was asked for.
-var errNothing = errors.New("nothing there")
+// errEmpty is a conclusive answer: the repository could be read.
+var errEmpty = errors.New("the repository holds no cluster: nothing has been stored in it yet")

@@ -49,7 +49,7 @@ func exitCode(err error) int {
 		return exitMaybe
 	case is(errUsage, storage.ErrConfig, server.ErrConfig, codec.ErrKey, catalog.ErrAmbiguous):
 		return exitUsage
-	case is(errNo, errNothing, archive.ErrRefused, archive.ErrNotArchived, archive.ErrHole, backup.ErrRefused, server.ErrOtherCluster, server.ErrBackupVoid,
+	case is(errNo, errEmpty, archive.ErrRefused, archive.ErrNotArchived, archive.ErrHole, backup.ErrRefused, server.ErrOtherCluster, server.ErrBackupVoid,
 		catalog.ErrConflict, catalog.ErrUnreachable, storage.ErrNotExist, storage.ErrCorrupt, codec.ErrCorrupt,
 		pgdata.ErrControl, pgdata.ErrVersion, pgdata.ErrTablespace):
 		return exitNo

@@ -4,21 +4,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
 
 	"walden/codec"
 	"walden/storage"
 )
-
-// envName returns a flag's twin in the environment.
-func envName(flag string) string {
-	return "WALDEN_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
 
 func stringFlag(name, value, usage string) *cli.StringFlag {
 	return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: []string{envName(name)}}
@@ -44,8 +36,8 @@ func commonFlags() []cli.Flag {
 	verbose := boolFlag("verbose", "say more")
 	verbose.Aliases = []string{"v"}
 	return []cli.Flag{
-		stringFlag("config", "", "TOML file with the same names as the flags"),
-		stringFlag("log-format", "console", "console or json, on standard error"),
+		stringFlag("config", "", "`FILE`TOML file that holds settings by the names of the flags"),
+		stringFlag("log-format", "console", "`FORMAT`form of the messages on standard error: console or json"),
 		verbose,
 	}
 }
@@ -54,30 +46,44 @@ func commonFlags() []cli.Flag {
 // trying storage that doesn't answer.
 func repoFlags(timeout time.Duration) []cli.Flag {
 	return []cli.Flag{
-		stringFlag("repo", "", "repository: file:///directory or s3://bucket/prefix?endpoint=https://host:port&region=R&path-style=true"),
+		stringFlag("repo", "", "`URL`the repository: file:///directory, s3://bucket/prefix, or for other stores than Amazon's "+
+			"s3://bucket/prefix?endpoint=https://host:port&region=R&path-style=true"),
 		durationFlag("timeout", timeout, "how long to keep trying storage that doesn't answer"),
 	}
 }
 
-func clusterFlags() []cli.Flag {
-	pgdata := stringFlag("pgdata", "", "data directory of the cluster (PGDATA, else the working directory)")
-	return []cli.Flag{
-		pgdata,
-		stringFlag("cluster", "", "system identifier of the cluster, where there is no data directory"),
-	}
+// pgdataFlag is for commands of operators.
+func pgdataFlag() cli.Flag {
+	return stringFlag("pgdata", "", "`DIR`data directory of the cluster; without it PGDATA, else the working directory")
+}
+
+// serverDataFlag is for commands that the server runs, in its data directory.
+func serverDataFlag() cli.Flag {
+	return stringFlag("pgdata", "", "`DIR`data directory of the cluster; without it the working directory, else the one of %p, else PGDATA")
+}
+
+func clusterFlag() cli.Flag {
+	return stringFlag("cluster", "", "`ID`system identifier of the cluster, where there is no data directory")
+}
+
+func dsnFlag() cli.Flag {
+	return stringFlag("dsn", "", "`DSN`how to connect, a libpq connection string or URL; it beats PG* variables, which beat postmaster.pid")
 }
 
 func encryptFlags(level codec.Level) []cli.Flag {
 	return []cli.Flag{
-		stringFlag("compression", level.String(), "fastest, default, better or none"),
-		listFlag("recipient", "encrypt to this age public key (may be repeated)"),
-		listFlag("recipients-file", "encrypt to the age public keys in this file (may be repeated)"),
+		stringFlag("compression", level.String(), "`LEVEL`compression: fastest, default, better or none"),
+		listFlag("recipient", "`KEY`encrypt to this age public key, age1...; "+repeatable),
+		listFlag("recipients-file", "`FILE`encrypt to the age public keys in this file; "+repeatable),
 	}
 }
 
 func identityFlag() cli.Flag {
-	return listFlag("identity", "file with an age private key, to read what is encrypted (may be repeated)")
+	return listFlag("identity", "`FILE`file with an age private key, to read what is encrypted; "+repeatable)
 }
+
+// repeatable says how lists are given: the library splits all values at commas.
+const repeatable = "for several, repeat it or put commas between"
 
 // openStore opens the repository that the flags name. It makes no request.
 func (p *program) openStore(c *cli.Context) (storage.Store, storage.Location, error) {
@@ -134,71 +140,6 @@ func identities(c *cli.Context) ([]codec.Identity, error) {
 		all = append(all, ids...)
 	}
 	return all, nil
-}
-
-// applyConfig sets the flags that neither the command line nor the environment
-// set from the configuration file. A name that no command knows is an error; a
-// name that only other commands know is theirs.
-func (p *program) applyConfig(c *cli.Context) error {
-	file := c.String("config")
-	if file == "" {
-		return nil
-	}
-	var values map[string]any
-	if _, err := toml.DecodeFile(file, &values); err != nil {
-		return usagef("configuration file: %w", err)
-	}
-	for name, value := range values {
-		if findFlag(c.App.Commands, name) == nil || name == "config" || name == "help" {
-			return usagef("configuration file %s: there is no setting %q", file, name)
-		}
-		if findFlag([]*cli.Command{c.Command}, name) == nil || c.IsSet(name) {
-			continue
-		}
-		if err := setFromConfig(c, name, value); err != nil {
-			return usagef("configuration file %s: %s: %w", file, name, err)
-		}
-	}
-	return nil
-}
-
-func setFromConfig(c *cli.Context, name string, value any) error {
-	list, ok := value.([]any)
-	if !ok {
-		list = []any{value}
-	}
-	for _, v := range list {
-		switch v.(type) {
-		case string, bool, int64, float64:
-		default:
-			return fmt.Errorf("%v is not a text, a number or a truth value", v)
-		}
-		if err := c.Set(name, fmt.Sprint(v)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// testVariables are what the project's own tests set.
-const testVariables = "WALDEN_TEST_"
-
-// checkEnvironment refuses WALDEN_* variables that no flag reads: a misspelt
-// WALDEN_RECIPIENT would store plain text.
-func (p *program) checkEnvironment(commands []*cli.Command) error {
-	for _, pair := range p.env.Environ() {
-		name, _, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, "WALDEN_") || strings.HasPrefix(name, testVariables) {
-			continue
-		}
-		known := slices.ContainsFunc(commands, func(c *cli.Command) bool {
-			return slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return envName(f.Names()[0]) == name })
-		})
-		if !known {
-			return usagef("there is no setting %s: correct or unset it", name)
-		}
-	}
-	return nil
 }
 
 // readKeys reads a file of keys.

@@ -27,7 +27,7 @@ its data and all the WAL it needs are there.
 
 Exits 0 when every cluster shown has a complete backup, 1 when one conclusively has none, 2 when
 that can't be told.`,
-		Flags: concat(repoFlags(storeTimeout), clusterFlags(), []cli.Flag{identityFlag(), boolFlag("json", "print JSON (see docs/json.md)")}),
+		Flags: concat(repoFlags(storeTimeout), []cli.Flag{pgdataFlag(), clusterFlag(), identityFlag(), boolFlag("json", "print JSON (see docs/json.md)")}),
 		Action: func(c *cli.Context) error {
 			if err := arguments(c, 0, 0); err != nil {
 				return err
@@ -116,12 +116,12 @@ func (p *program) showInfo(c *cli.Context) error {
 
 // clustersToShow returns the cluster that is asked for, else all.
 func (p *program) clustersToShow(c *cli.Context, store storage.Store) ([]catalog.Cluster, error) {
-	t, err := p.dataDirectory(c, []string{"."})
+	t, err := p.dataDirectory(c, p.operatorsPlaces())
 	if err != nil {
 		return nil, err
 	}
 	if t.dir != "" || c.String("cluster") != "" {
-		t, err := p.clusterOf(c, store, ".")
+		t, err := p.clusterOf(c, store, p.operatorsPlaces())
 		return []catalog.Cluster{t.repo}, err
 	}
 	ids, err := catalog.Clusters(c.Context, store)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -39,73 +38,68 @@ type program struct {
 // exit code.
 func Run(ctx context.Context, env Environment, args []string) int {
 	p := &program{env: env, log: newLogger(env.Stderr)}
-	app := p.app()
-	args, name := arrange(app.Commands, args)
-	if name == walFetchName {
+	commands := p.commands()
+	in := takeApart(commands, args)
+	if in.name() == walFetchName {
 		// PostgreSQL takes exit code 2, which a crash of a Go program has, for the
 		// end of the archive, and promotes. A signal stops it instead.
 		debug.SetTraceback("crash")
 	}
-	err := p.checkEnvironment(app.Commands)
-	if err == nil {
-		err = app.RunContext(ctx, append([]string{"walden"}, args...))
+	err := p.run(ctx, commands, in)
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("stopped, %w: %w", cause, err) // such as "terminated signal received"
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitOK
-	}
-	if name == walFetchName {
+	case in.name() == walFetchName:
 		return p.walFetchCode(err)
 	}
-	p.log.fail(name, err)
+	p.log.fail(in.name(), err)
 	return exitCode(err)
 }
 
-func (p *program) app() *cli.App {
-	return &cli.App{
-		Name:  "walden",
-		Usage: "PostgreSQL backups and WAL archiving to S3-compatible storage or a directory",
-		Description: `Every flag has a WALDEN_* twin in the environment (--repo is WALDEN_REPO), and --config
-names a TOML file that holds the same names; flags beat the environment, which beats the file.
-S3 credentials come from the standard AWS chain: AWS_* variables, the shared file, web identity
-or the instance's role.
+func (p *program) run(ctx context.Context, commands []*cli.Command, in invocation) error {
+	switch {
+	case in.help:
+		return writeHelp(p.env.Stdout, in.command, commands)
+	case in.version:
+		_, err := fmt.Fprintf(p.env.Stdout, "walden %s\n", p.env.Version)
+		return err
+	}
+	if err := in.check(commands); err != nil {
+		return err
+	}
+	if err := p.checkEnvironment(commands, in.command); err != nil {
+		return err
+	}
+	return app(commands).RunContext(ctx, in.words())
+}
 
-Exit codes: 0 yes or done; 1 no: missing, damaged, refused, a conflict; 2 can't tell, or could
-not now: storage unreachable, denied, timed out; 64 wrong usage or configuration. wal-fetch
-has its own: see 'walden wal-fetch --help'.`,
-		Version:              p.env.Version,
-		Writer:               p.env.Stdout,
-		ErrWriter:            io.Discard, // Run prints errors, once
-		HideHelpCommand:      true,
-		EnableBashCompletion: true,
-		Commands: []*cli.Command{
-			p.backupPush(), p.backupFetch(), p.walPush(), p.walFetch(), p.info(), p.check(),
-		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("there is no command %q; 'walden --help' lists them", c.Args().First())
-			}
-			return usagef("which command? 'walden --help' lists them")
-		},
+func (p *program) commands() []*cli.Command {
+	return []*cli.Command{p.backupPush(), p.backupFetch(), p.walPush(), p.walFetch(), p.info(), p.check()}
+}
+
+// app parses flags and calls the command. All that it would print is printed
+// here instead, once.
+func app(commands []*cli.Command) *cli.App {
+	return &cli.App{
+		Name: "walden", Commands: commands, Writer: io.Discard, ErrWriter: io.Discard,
+		HideHelp: true, HideVersion: true,
 		OnUsageError:   usageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // Run decides
 	}
 }
 
-func usageError(_ *cli.Context, err error, _ bool) error {
-	text := err.Error()
-	if name, ok := strings.CutPrefix(text, "flag provided but not defined: "); ok {
-		text = fmt.Sprintf("there is no flag --%s here", strings.TrimLeft(name, "-"))
-	}
-	return usagef("%s", text)
-}
+// usageError is for what invocation.check let pass and the library refuses.
+func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%w", err) }
 
-// command completes a subcommand: common flags, their twins in the environment
-// and the configuration file, and what is printed about wrong usage.
+// command completes a subcommand: common flags, their twins in the configuration
+// file, and how wrong usage is reported.
 func (p *program) command(c *cli.Command) *cli.Command {
 	c.Flags = append(c.Flags, commonFlags()...)
 	c.OnUsageError = usageError
-	c.HideHelpCommand = true
-	c.CustomHelpTemplate = helpTemplate
+	c.HideHelp = true
 	act := c.Action
 	c.Action = func(ctx *cli.Context) error {
 		if err := p.applyConfig(ctx); err != nil {
@@ -121,23 +115,12 @@ func (p *program) command(c *cli.Command) *cli.Command {
 
 // arguments checks the number of a command's arguments.
 func arguments(c *cli.Context, least, most int) error {
-	n := c.NArg()
+	n, usage := c.NArg(), synopsis(c.Command, "")
 	switch {
 	case n < least:
-		return usagef("an argument is missing: walden %s %s", c.Command.Name, c.Command.ArgsUsage)
+		return usagef("an argument is missing: %s", usage)
 	case n > most:
-		return usagef("too many arguments from %q on: walden %s %s", c.Args().Get(most), c.Command.Name, c.Command.ArgsUsage)
+		return usagef("an argument too many, %q: %s", shown(c.Args().Get(most)), usage)
 	}
 	return nil
 }
-
-const helpTemplate = `{{.Name}} - {{.Usage}}
-
-USAGE:
-   walden {{.Name}} [flags]{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}
-{{if .Description}}
-{{.Description}}
-{{end}}
-FLAGS:
-{{range .VisibleFlags}}   {{.}}
-{{end}}`

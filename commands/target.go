@@ -2,6 +2,7 @@ package commands
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,27 +13,21 @@ import (
 
 func targetFlags() []cli.Flag {
 	return []cli.Flag{
-		stringFlag("target-time", "", "recover to this time, such as '2026-11-21 08:15:30+01' (without a zone: this host's)"),
-		stringFlag("target-lsn", "", "recover to this LSN, such as 0/3000060"),
-		stringFlag("target-xid", "", "recover to this transaction"),
-		stringFlag("target-name", "", "recover to this restore point (pg_create_restore_point)"),
-		boolFlag("target-immediate", "stop as soon as the backup is consistent"),
-		stringFlag("target-timeline", "", "latest (the default), current, or a number: the timeline to follow"),
-		stringFlag("target-action", "", "pause (the default), promote or shutdown, when the target is reached"),
-		boolFlag("target-exclusive", "stop just before the target instead of just after"),
+		stringFlag("target-time", "", "`TIME`recover to this time, such as '2026-11-21 08:15:30+01' (without a zone: this host's)"),
+		stringFlag("target-lsn", "", "`LSN`recover to this LSN, such as 0/3000060"),
+		stringFlag("target-xid", "", "`XID`recover to this transaction"),
+		stringFlag("target-name", "", "`NAME`recover to this restore point (pg_create_restore_point)"),
+		boolFlag("target-immediate", "recover to where the backup is consistent, and no further"),
+		stringFlag("target-timeline", "", "`TIMELINE`the timeline to follow: latest (the default), current (the backup's own), or a number"),
+		stringFlag("target-action", "", "`ACTION`what to do when the target is reached: pause (the default), promote or shutdown"),
+		boolFlag("target-exclusive", "stop just before the target time, LSN or transaction instead of just after it"),
 	}
 }
 
 // parseTarget reads the recovery target.
 func parseTarget(c *cli.Context) (t catalog.Target, err error) {
-	given := 0
-	for _, name := range []string{"target-time", "target-lsn", "target-xid", "target-name", "target-immediate"} {
-		if c.IsSet(name) {
-			given++
-		}
-	}
-	if given > 1 {
-		return t, usagef("give one recovery target, not %d", given)
+	if err := checkTargetFlags(c); err != nil {
+		return t, err
 	}
 	if s := c.String("target-time"); s != "" {
 		if t.Time, err = parseTime(s); err != nil {
@@ -51,6 +46,36 @@ func parseTarget(c *cli.Context) (t catalog.Target, err error) {
 	}
 	t.Name, t.Immediate = c.String("target-name"), c.Bool("target-immediate")
 	return t, parseTargetTimeline(c.String("target-timeline"), &t)
+}
+
+// checkTargetFlags refuses flags that don't go together. An empty target is a
+// variable that nobody set: without it recovery would go to the end of the WAL.
+func checkTargetFlags(c *cli.Context) error {
+	var given []string
+	for _, name := range []string{"target-time", "target-lsn", "target-xid", "target-name"} {
+		if !c.IsSet(name) {
+			continue
+		}
+		if c.String(name) == "" {
+			return usagef("--%s is empty", name)
+		}
+		given = append(given, "--"+name)
+	}
+	inside := len(given) > 0 && !c.IsSet("target-name")
+	if c.Bool("target-immediate") {
+		given = append(given, "--target-immediate")
+	}
+	switch {
+	case c.IsSet("target-timeline") && c.String("target-timeline") == "":
+		return usagef("--target-timeline is empty")
+	case len(given) > 1:
+		return usagef("there can be one recovery target, but %s are given", strings.Join(given, " and "))
+	case c.Bool("target-exclusive") && !inside:
+		return usagef("--target-exclusive needs --target-time, --target-lsn or --target-xid")
+	case c.String("target-action") != "" && len(given) == 0:
+		return usagef("--target-action needs a recovery target")
+	}
+	return nil
 }
 
 func parseTargetTimeline(s string, t *catalog.Target) error {
@@ -96,16 +121,16 @@ func parseTime(s string) (time.Time, error) {
 }
 
 // targetAction returns what happens at the target: "" without one.
-func targetAction(c *cli.Context) (string, error) {
+func targetAction(c *cli.Context, t catalog.Target) (string, error) {
 	action := c.String("target-action")
-	hasTarget := c.IsSet("target-time") || c.IsSet("target-lsn") || c.IsSet("target-xid") || c.IsSet("target-name") || c.Bool("target-immediate")
+	hasTarget := t.Immediate || !t.Time.IsZero() || t.LSN != 0 || t.XID != 0 || t.Name != ""
 	switch {
-	case action == "" && hasTarget:
-		return "pause", nil
-	case action == "" || (hasTarget && (action == "pause" || action == "promote" || action == "shutdown")):
-		return action, nil
 	case !hasTarget:
-		return "", usagef("--target-action needs a target")
+		return "", nil
+	case action == "":
+		return "pause", nil
+	case action == "pause" || action == "promote" || action == "shutdown":
+		return action, nil
 	}
 	return "", usagef("--target-action is pause, promote or shutdown, not %q", action)
 }

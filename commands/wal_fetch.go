@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"walden/archive"
+	"walden/codec"
 	"walden/postgres/wal"
 	"walden/walspool"
 )
@@ -40,7 +41,7 @@ it appears under %p. Exit codes are those that keep recovery from ending too ear
    2     on a standby (standby.signal is there), for everything else: it asks again
    200   otherwise, for everything else: storage unreachable or denied, a damaged object, a hole in
          the WAL, wrong usage. PostgreSQL stops and does not promote; start it again when it's mended`,
-		Flags: concat(repoFlags(walTimeout), clusterFlags(), []cli.Flag{identityFlag(), spoolFlag()}),
+		Flags: concat(repoFlags(walTimeout), []cli.Flag{serverDataFlag(), clusterFlag(), identityFlag(), spoolFlag()}),
 		Action: func(c *cli.Context) error {
 			p.log.quiet()
 			if err := arguments(c, 2, 2); err != nil {
@@ -56,7 +57,7 @@ it appears under %p. Exit codes are those that keep recovery from ending too ear
 func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path string) error {
 	name, err := wal.ParseFileName(file)
 	if err != nil {
-		return usagef("%w", err)
+		return usagef("%s: %w", file, errNotWAL)
 	}
 	ids, err := identities(c)
 	if err != nil {
@@ -66,7 +67,7 @@ func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path strin
 	if err != nil {
 		return err
 	}
-	t, err := p.clusterOf(c, store, ".", dataDirectoryOf(path))
+	t, err := p.clusterOf(c, store, p.serversPlaces(path))
 	if err != nil {
 		return err
 	}
@@ -81,15 +82,33 @@ func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path strin
 	return archive.Fetch(ctx, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: spool})
 }
 
+// advise adds what to do about errors of which the core can't know it.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, codec.ErrNoIdentity):
+		return fmt.Errorf("%w: give the age private key with --identity", err)
+	case errors.Is(err, codec.ErrCorrupt):
+		return fmt.Errorf("%w: the repository's object is damaged: move it away, and store the file again with wal-push "+
+			"from pg_wal of the old primary or of a standby", err)
+	}
+	return err
+}
+
+// endsRecovery reports whether an error is the conclusive end of the archive, and
+// nothing that could not be found out.
+func endsRecovery(err error) bool {
+	return errors.Is(err, archive.ErrNotArchived) && exitCode(err) == exitNo
+}
+
 // walFetchCode reports why wal-fetch failed, and is its exit code. Only what the
 // archive conclusively does not have may end recovery; every recovery ends with
 // that, so it is no error.
 func (p *program) walFetchCode(err error) int {
-	if errors.Is(err, archive.ErrNotArchived) {
+	if endsRecovery(err) {
 		p.log.Info().Msg(fmt.Sprintf("%s: %s", walFetchName, oneLine(err)))
 		return restoreEnd
 	}
-	p.log.fail(walFetchName, err)
+	p.log.fail(walFetchName, advise(err))
 	// PostgreSQL runs restore_command in the data directory. Nothing else may say
 	// that this is a standby: its code 2 would end a recovery.
 	if _, err := os.Stat("standby.signal"); err == nil {

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"walden/archive"
 	"walden/codec"
+	"walden/postgres/wal"
 	"walden/walspool"
 )
 
@@ -30,7 +32,7 @@ func (p *program) walPush() *cli.Command {
 Exits 0 only when every byte is in the repository and the store has confirmed its checksum. A
 file that is not what its name and the cluster say is refused, and so is other content under a
 name that the repository holds; the same content again is a success. Nothing is ever replaced.`,
-		Flags: concat(repoFlags(walTimeout), clusterFlags(), encryptFlags(codec.LevelFastest), []cli.Flag{spoolFlag()}),
+		Flags: concat(repoFlags(walTimeout), encryptFlags(codec.LevelFastest), []cli.Flag{serverDataFlag(), clusterFlag(), spoolFlag()}),
 		Action: func(c *cli.Context) error {
 			p.log.quiet()
 			if err := arguments(c, 1, 1); err != nil {
@@ -44,6 +46,9 @@ name that the repository holds; the same content again is a success. Nothing is 
 }
 
 func (p *program) pushWAL(ctx context.Context, c *cli.Context, path string) error {
+	if _, err := wal.ParseFileName(filepath.Base(path)); err != nil {
+		return fmt.Errorf("%s: %w: %w", path, archive.ErrRefused, errNotWAL)
+	}
 	store, loc, err := p.openStore(c)
 	if err != nil {
 		return err
@@ -52,7 +57,10 @@ func (p *program) pushWAL(ctx context.Context, c *cli.Context, path string) erro
 	if err != nil {
 		return err
 	}
-	t, err := p.clusterOf(c, store, ".", dataDirectoryOf(path))
+	t, err := p.clusterOf(c, store, p.serversPlaces(path))
+	if errors.Is(err, errEmpty) {
+		return usagef("which cluster is it of? run it in the data directory, or give --pgdata")
+	}
 	if err != nil {
 		return err
 	}
@@ -78,6 +86,8 @@ func (p *program) pushWAL(ctx context.Context, c *cli.Context, path string) erro
 	return nil
 }
 
+var errNotWAL = errors.New("its name is not that of a WAL file, such as 00000001000000A000000042 or 00000002.history")
+
 // dataDirectoryOf returns the data directory to which a file of pg_wal belongs
 // when its path says so.
 func dataDirectoryOf(path string) string {
@@ -88,7 +98,7 @@ func dataDirectoryOf(path string) string {
 }
 
 func spoolFlag() cli.Flag {
-	return stringFlag("spool", "", "directory for files on their way (default: "+walspool.Hidden+" in pg_wal)")
+	return stringFlag("spool", "", "`DIR`directory for files on their way; without it "+walspool.Hidden+" beside %p")
 }
 
 // spoolDir returns the spool's place for a WAL file at path.
