@@ -1,17 +1,20 @@
 // Package walspool is a local directory that exposes only whole files. What is
 // being written has a unique temporary name and a lock; it gets its final name by
 // a rename after it was synced, and the directory is synced after that. What a
-// killed process leaves behind is found by its missing lock and removed. The
-// package knows nothing of storage.
+// killed process leaves behind is found by its missing lock and removed. What
+// root creates belongs to the directory's owner, who must be able to go on with
+// it. The package knows nothing of storage.
 package walspool
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +36,7 @@ type Spool struct {
 // Open opens the spool in dir, which it creates when needed, and removes what
 // killed processes left in it.
 func Open(dir string) (*Spool, error) {
-	if err := durable.MkdirAll(dir, 0o700); err != nil {
+	if err := create(dir); err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
 	s := &Spool{dir: dir}
@@ -43,6 +46,27 @@ func Open(dir string) (*Spool, error) {
 	return s, nil
 }
 
+// create makes the directory where there is none.
+func create(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	inherit(dir, func(uid, gid int) error { return os.Lchown(dir, uid, gid) })
+	return nil
+}
+
+// inherit gives what root has created to the owner of the directory that it lies
+// in. A file system that can't do that is no reason to fail.
+func inherit(path string, chown func(uid, gid int) error) {
+	var parent unix.Stat_t
+	if os.Geteuid() == 0 && unix.Stat(filepath.Dir(path), &parent) == nil {
+		_ = chown(int(parent.Uid), int(parent.Gid))
+	}
+}
+
 // Dir returns the directory of the spool.
 func (s *Spool) Dir() string { return s.dir }
 
@@ -50,10 +74,11 @@ func (s *Spool) Dir() string { return s.dir }
 // but has no lock of its own yet (shared), or in which such files are judged
 // (exclusive). Closing the file releases it.
 func (s *Spool) lock(how int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
+	inherit(f.Name(), f.Chown)
 	if err := flock(f, how); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -89,8 +114,8 @@ func (s *Spool) sweep() error {
 }
 
 func removeDead(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // somebody else's is theirs to remove
 		return nil
 	}
 	if err != nil {
@@ -125,6 +150,7 @@ func (s *Spool) Temp() (*Temp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create spool file: %w", err)
 	}
+	inherit(f.Name(), f.Chown)
 	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock spool file: %w", err), os.Remove(f.Name()), f.Close())
 	}
@@ -140,16 +166,20 @@ func (t *Temp) ReadAt(p []byte, off int64) (int, error) { return t.f.ReadAt(p, o
 // Deliver gives the file its final name dst, replacing what is there, and
 // returns only after that survives a power loss. When dst lies on another file
 // system, a copy is made beside dst first, so that dst is never seen in part.
-// On failure the file is discarded and dst is as it was.
+// On failure the file is discarded and dst is as it was; only where the directory
+// of dst could not be synced, dst is the new file, whole, but may not survive.
 func (t *Temp) Deliver(dst string) error {
 	err := durable.Rename(t.f.Name(), dst)
 	if errors.Is(err, unix.EXDEV) {
 		err = t.copyTo(dst)
 	}
+	// dst has all there is to have, or not: what goes wrong with the temporary
+	// name changes nothing about that, and the next sweep finds it.
+	discarded := t.Discard()
 	if err != nil {
-		return errors.Join(fmt.Errorf("hand over %s: %w", dst, err), t.Discard())
+		return errors.Join(fmt.Errorf("hand over %s: %w", dst, err), discarded)
 	}
-	return t.f.Close()
+	return nil
 }
 
 func (t *Temp) copyTo(dst string) error {
@@ -161,16 +191,13 @@ func (t *Temp) copyTo(dst string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.f.Seek(0, 0); err != nil {
+	if _, err := t.f.Seek(0, io.SeekStart); err != nil {
 		return errors.Join(err, to.Discard())
 	}
 	if _, err := to.f.ReadFrom(t.f); err != nil {
 		return errors.Join(err, to.Discard())
 	}
-	if err := to.Deliver(dst); err != nil {
-		return err
-	}
-	return os.Remove(t.f.Name())
+	return to.Deliver(dst)
 }
 
 // Discard removes the file.
@@ -186,7 +213,7 @@ func (t *Temp) Discard() error {
 // no other is given: on the same file system the hand-over is a rename.
 const Hidden = ".walden"
 
-// Mark notes a fact under a name, durably. Marks are never removed by the spool.
+// Mark notes a fact under a name, durably.
 func (s *Spool) Mark(name string) error {
 	t, err := s.Temp()
 	if err != nil {
@@ -195,10 +222,15 @@ func (s *Spool) Mark(name string) error {
 	return t.Deliver(s.markPath(name))
 }
 
-// Marked reports whether the fact was noted.
-func (s *Spool) Marked(name string) bool {
-	_, err := os.Stat(s.markPath(name))
-	return err == nil
+// Marked reports whether the fact was noted within the time span life before
+// now. Facts age: what a mark stands for may have been undone elsewhere.
+func (s *Spool) Marked(name string, life time.Duration) bool {
+	info, err := os.Stat(s.markPath(name))
+	if err != nil {
+		return false
+	}
+	age := time.Since(info.ModTime())
+	return age < life && age > -life // a clock that was wrong must not make it eternal
 }
 
 func (s *Spool) markPath(name string) string { return filepath.Join(s.dir, markPrefix+name) }
