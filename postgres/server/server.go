@@ -1,6 +1,6 @@
 // Package server talks to a running PostgreSQL (13 to 18) over the libpq
 // protocol: it finds the server of a data directory, proves that it is that
-// server, and begins and ends base backups.
+// server, begins and ends base backups, and streams WAL.
 //
 // It reads no environment and prints nothing. Of the libpq world it honours
 // connection strings and URLs, the PG* variables, service files and password
