@@ -57,7 +57,10 @@ func checkText(r io.Reader, f wal.FileName) error {
 		return fmt.Errorf("longer than %d bytes: %w", maxText, wal.ErrSyntax)
 	}
 	if f.Kind == wal.KindHistory {
-		_, err := wal.ParseHistory(f.Timeline, data)
+		h, err := wal.ParseHistory(f.Timeline, data)
+		if err == nil && len(h.Ancestors) == 0 { // PostgreSQL ends each with the parent; the name would be taken for good
+			err = fmt.Errorf("it names no timeline that %s comes from: %w", f.Timeline, wal.ErrMismatch)
+		}
 		return err
 	}
 	label, err := wal.ParseBackupLabel(data)
@@ -68,13 +71,25 @@ func checkText(r io.Reader, f wal.FileName) error {
 }
 
 // checkFingerprint verifies that an object's fingerprint belongs to the file
-// that was asked for.
-func checkFingerprint(fp codec.Fingerprint, name string, systemID uint64) error {
-	if fp.Name != name || fp.SystemID != systemID {
+// that was asked for, and bounds what it may take on disk.
+func checkFingerprint(fp codec.Fingerprint, name wal.FileName, systemID uint64, size wal.SegmentSize) error {
+	if fp.Name != name.String() || fp.SystemID != systemID {
 		return fmt.Errorf("the object holds %s of cluster %d instead of %s of cluster %d: %w",
 			fp.Name, fp.SystemID, name, systemID, codec.ErrCorrupt)
 	}
+	limit := int64(maxText)
+	if isSegment(name) {
+		limit = int64(size)
+	}
+	if fp.Size > limit {
+		return fmt.Errorf("the object holds %d bytes, %s can have %d: %w", fp.Size, name, limit, codec.ErrCorrupt)
+	}
 	return nil
+}
+
+// isSegment reports whether a file has the form of a segment, whole or partial.
+func isSegment(name wal.FileName) bool {
+	return name.Kind == wal.KindSegment || name.Kind == wal.KindPartial
 }
 
 // base returns the name of a WAL file from the path that PostgreSQL gives.

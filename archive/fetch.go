@@ -41,6 +41,9 @@ func Fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst str
 	if opts.Patience == 0 {
 		opts.Patience = DefaultPatience
 	}
+	if isSegment(name) && !name.Segment.ValidFor(opts.SegmentSize) {
+		return fmt.Errorf("fetch %s: no segment of %s has that name: %w", name, opts.SegmentSize, wal.ErrMismatch)
+	}
 	err := fetch(ctx, repo, name, dst, opts)
 	if errors.Is(err, storage.ErrNotExist) {
 		err = explainMissing(ctx, repo, name, dst, opts)
@@ -52,17 +55,17 @@ func Fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst str
 }
 
 // fetch is one attempt, by one request to the store.
-func fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst string, opts FetchOptions) (err error) {
+func fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst string, opts FetchOptions) error {
 	r, err := repo.Store.Get(ctx, repo.WALKey(name), 0, -1)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
 	t, err := opts.Spool.Temp()
 	if err != nil {
-		return err
+		return errors.Join(err, r.Close())
 	}
-	if err := receive(t, r, repo.SystemID, name, opts); err != nil {
+	// Nothing may fail any more once dst is there.
+	if err := errors.Join(receive(t, r, repo.SystemID, name, opts), r.Close()); err != nil {
 		return errors.Join(err, t.Discard())
 	}
 	return t.Deliver(dst)
@@ -74,14 +77,14 @@ func receive(t *walspool.Temp, r io.Reader, systemID uint64, name wal.FileName, 
 	if err != nil {
 		return err
 	}
-	if err := checkFingerprint(or.Fingerprint(), name.String(), systemID); err != nil {
+	if err := checkFingerprint(or.Fingerprint(), name, systemID, opts.SegmentSize); err != nil {
 		return err
 	}
 	n, err := io.Copy(t, or)
 	if err != nil {
 		return err
 	}
-	if name.Kind == wal.KindSegment || name.Kind == wal.KindPartial {
+	if isSegment(name) {
 		head := make([]byte, wal.LongHeaderSize)
 		if _, err := t.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 			return err

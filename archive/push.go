@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"walden/catalog"
 	"walden/codec"
@@ -23,12 +24,12 @@ type PushOptions struct {
 	Major       int // PostgreSQL's major version, for a repository that is new
 	Codec       codec.ObjectOptions
 
-	// Repository identifies the repository among others (storage.Location.ID),
-	// for what Spool remembers about it.
-	Repository string
-	// Spool remembers that the repository knows the cluster, which saves a
-	// request; nil remembers nothing.
+	// Spool remembers for a while that the repository knows the cluster, which
+	// saves two requests; nil remembers nothing.
 	Spool *walspool.Spool
+	// Repository tells the repository from others that Spool remembers
+	// (storage.Location.ID). Required with Spool.
+	Repository string
 }
 
 // PushResult says what Push did.
@@ -54,51 +55,60 @@ func Push(ctx context.Context, repo catalog.Cluster, path string, opts PushOptio
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
 	defer f.Close() // it was only read
-	if err := inspect(f, name, repo.SystemID, opts.SegmentSize); err != nil {
+	sum, err := inspect(f, name, repo.SystemID, opts.SegmentSize)
+	if err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", path, err)
 	}
 	if err := introduce(ctx, repo, opts); err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
-	res, err := store(ctx, repo, name, f, opts.Codec)
+	res, err := store(ctx, repo, name, f, sum, opts.Codec)
 	if err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
 	return res, nil
 }
 
-// inspect refuses a file that is not what its name says.
-func inspect(f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSize) error {
+// inspect sums up a file, and refuses one that is not what its name says. The
+// look at the content comes after the sum, which binds what is stored later:
+// a segment that PostgreSQL reuses in between is not stored under its old name.
+func inspect(f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSize) (codec.Sum, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return codec.Sum{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("not a regular file: %w", ErrRefused)
+		return codec.Sum{}, fmt.Errorf("not a regular file: %w", ErrRefused)
 	}
-	switch name.Kind {
-	case wal.KindSegment, wal.KindPartial:
-		head := make([]byte, wal.LongHeaderSize)
-		if _, err := io.ReadFull(io.NewSectionReader(f, 0, info.Size()), head); err != nil && !errors.Is(err, io.EOF) &&
-			!errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
+	sum, err := codec.SumReader(f)
+	if err != nil {
+		return codec.Sum{}, err
+	}
+	content := io.NewSectionReader(f, 0, sum.Size)
+	if isSegment(name) {
+		head := make([]byte, min(wal.LongHeaderSize, sum.Size))
+		if _, err := io.ReadFull(content, head); err != nil {
+			return codec.Sum{}, err
 		}
-		err = checkSegment(head, info.Size(), name.Segment, systemID, size)
-	default:
-		err = checkText(io.NewSectionReader(f, 0, info.Size()), name)
+		err = checkSegment(head, sum.Size, name.Segment, systemID, size)
+	} else {
+		err = checkText(content, name)
 	}
 	if errors.Is(err, wal.ErrSyntax) || errors.Is(err, wal.ErrMismatch) || errors.Is(err, wal.ErrPageHeader) {
-		return fmt.Errorf("%w: %w; nothing was stored", ErrRefused, err)
+		err = fmt.Errorf("%w: %w; nothing was stored", ErrRefused, err)
 	}
-	return err
+	return sum, err
 }
 
-// introduce makes sure that the repository has the cluster's identity. What was
-// seen once stays true: objects are never changed.
+// markLife is how long a mark in the spool stands for a look at the repository,
+// which an operator may have emptied and begun anew.
+const markLife = time.Hour
+
+// introduce makes sure that the repository has the cluster's identity.
 func introduce(ctx context.Context, repo catalog.Cluster, opts PushOptions) error {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d", opts.Repository, repo.SystemID))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%d", opts.Repository, repo.SystemID, opts.SegmentSize))
 	mark := "cluster-" + hex.EncodeToString(sum[:8])
-	if opts.Spool != nil && opts.Spool.Marked(mark) {
+	if opts.Spool != nil && opts.Spool.Marked(mark, markLife) {
 		return nil
 	}
 	err := repo.EnsureIdentity(ctx, catalog.Identity{SegmentSize: opts.SegmentSize, PostgresVersion: opts.Major})
@@ -112,11 +122,7 @@ func introduce(ctx context.Context, repo catalog.Cluster, opts PushOptions) erro
 }
 
 // store encodes the file and creates its object by one request.
-func store(ctx context.Context, repo catalog.Cluster, name wal.FileName, f io.ReadSeeker, opts codec.ObjectOptions) (res PushResult, err error) {
-	sum, err := codec.SumReader(f)
-	if err != nil {
-		return PushResult{}, err
-	}
+func store(ctx context.Context, repo catalog.Cluster, name wal.FileName, f io.ReadSeeker, sum codec.Sum, opts codec.ObjectOptions) (res PushResult, err error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return PushResult{}, err
 	}
@@ -147,6 +153,9 @@ func compare(ctx context.Context, repo catalog.Cluster, name wal.FileName, ours 
 		return fmt.Errorf("compare with what the repository holds: %w", err)
 	}
 	theirs, err := codec.ReadFingerprint(head)
+	if errors.Is(err, codec.ErrNewer) {
+		return fmt.Errorf("compare with what the repository holds: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("the repository holds an object of that name that walden did not write: %w: %w", catalog.ErrConflict, err)
 	}
