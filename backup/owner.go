@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
+
+	"walden/internal/durable"
 )
 
 // owner is the user that restored files are given to when root restores.
@@ -37,4 +40,35 @@ func (o *owner) own(path string) error {
 		return nil
 	}
 	return os.Lchown(path, o.uid, o.gid)
+}
+
+// makeDir creates a directory if it is missing, and the parents that it lacks.
+// All of them are the owner's: the server has to reach it.
+func (o *owner) makeDir(dir string) error {
+	_, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := o.makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		return o.own(dir)
+	}
+	return err
+}
+
+// replace writes a file under a temporary name and gives it its name: where that
+// was a symbolic link, nothing is written to what it leads to.
+func (o *owner) replace(path string, data []byte) error {
+	tmp := path + ".walden"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close(), o.own(tmp)); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
 }
