@@ -11,9 +11,15 @@ import (
 	"runtime"
 )
 
-// SliceSize is the plaintext that one slice holds, but for the rest of a tar
-// header: what bounds an object's size and a worker's memory.
+// SliceSize is the plaintext that one slice holds at most. Slices that compress
+// badly hold less.
 const SliceSize = 32 << 20
+
+// What pg_backup_stop gives goes into these files of a backup.
+const (
+	labelPath = "backup_label"
+	mapPath   = "tablespace_map"
+)
 
 var (
 	// ErrRefused means that nothing was done because it would be wrong: another
@@ -47,6 +53,6 @@ func orSilent(r Reporter) Reporter {
 }
 
 // DefaultJobs is how many slices are worked on at once when nothing else is
-// asked: enough to keep all cores busy while others wait for the network, and few
+// asked: enough to keep all cores busy while some are on the network, and few
 // enough to bound memory.
 func DefaultJobs() int { return min(2+runtime.GOMAXPROCS(0), 16) }

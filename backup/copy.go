@@ -8,18 +8,33 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"iter"
 	"os"
+	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"walden/catalog"
+	"walden/codec"
 	"walden/postgres/pgdata"
 )
+
+// copier builds and stores the slices of one backup, several jobs at a time.
+type copier struct {
+	repo       catalog.Cluster
+	id         string
+	recipients []codec.Recipient
+	report     Reporter
+	collect    func(copied) error // is told what became of each job, in the order of the jobs
+
+	writers  []*sliceWriter           // each works on a job
+	encoders chan *codec.FrameEncoder // those at rest
+	bodies   chan *bytes.Buffer       // for slices: those at rest
+}
 
 // copied is what became of a job.
 type copied struct {
@@ -28,42 +43,64 @@ type copied struct {
 	stored  int64
 }
 
+// How many more jobs, for each worker, may be done before the oldest that is
+// under way: a large file must not hold up the others, nor they pile up.
+const jobsAhead = 8
+
+// newCopier makes a copier that holds at most that many slices in memory. All
+// cores compress, whether the next slices belong to one file or to many.
+func newCopier(repo catalog.Cluster, id string, slices int, level codec.Level, recipients []codec.Recipient, report Reporter, collect func(copied) error) (*copier, error) {
+	cores := runtime.GOMAXPROCS(0)
+	c := &copier{
+		repo: repo, id: id, recipients: recipients, report: report, collect: collect,
+		encoders: make(chan *codec.FrameEncoder, cores), bodies: make(chan *bytes.Buffer, slices),
+	}
+	for range cores {
+		enc, err := codec.NewFrameEncoder(level)
+		if err != nil {
+			return nil, err
+		}
+		c.encoders <- enc
+	}
+	for range slices {
+		// Of room that is not used the operating system gives no memory.
+		c.bodies <- bytes.NewBuffer(make([]byte, 0, maxStored+2*frameSize))
+	}
+	for range min(cores, slices) {
+		c.writers = append(c.writers, newSliceWriter(c, 1+min(cores, maxCoding)))
+	}
+	return c, nil
+}
+
+// encode compresses a frame. It always comes to its end.
+func (c *copier) encode(f *frame) {
+	enc := <-c.encoders
+	f.encoded = enc.Append(f.encoded[:0], f.plain)
+	c.encoders <- enc
+	f.coded <- struct{}{}
+}
+
 // task is a job on its way through a worker.
 type task struct {
 	job  job
 	done chan copied
 }
 
-// window is how many jobs may be under way or done before the oldest is collected.
-const window = 256
-
-// copyJobs builds and stores the slices of all jobs with the given writers, one
-// worker each, and hands what became of them to collect in the order of the jobs.
-func copyJobs(ctx context.Context, jobs iter.Seq2[job, error], writers []*sliceWriter, report Reporter, collect func(copied) error) error {
+// run copies jobs. When it returns nil, all their slices are stored.
+func (c *copier) run(ctx context.Context, jobs iter.Seq2[job, error]) error {
 	g, ctx := errgroup.WithContext(ctx)
-	queue, order := make(chan *task), make(chan *task, window)
+	queue, order := make(chan *task), make(chan *task, jobsAhead*len(c.writers))
 	g.Go(func() error {
 		defer close(queue)
 		defer close(order)
-		for j, err := range jobs {
-			if err != nil {
-				return err
-			}
-			t := &task{job: j, done: make(chan copied, 1)}
-			for _, to := range []chan *task{order, queue} {
-				select {
-				case to <- t:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			}
-		}
-		return nil
+		return handOut(ctx, jobs, order, queue)
 	})
-	for _, w := range writers {
+	for _, w := range c.writers {
+		w.stores = g
 		g.Go(func() error {
+			defer w.abandon()
 			for t := range queue {
-				c, err := copyJob(ctx, t.job, w, report)
+				c, err := copyJob(ctx, t.job, w)
 				if err != nil {
 					return err
 				}
@@ -75,8 +112,8 @@ func copyJobs(ctx context.Context, jobs iter.Seq2[job, error], writers []*sliceW
 	g.Go(func() error {
 		for t := range order {
 			select {
-			case c := <-t.done:
-				if err := collect(c); err != nil {
+			case done := <-t.done:
+				if err := c.collect(done); err != nil {
 					return err
 				}
 			case <-ctx.Done():
@@ -88,14 +125,39 @@ func copyJobs(ctx context.Context, jobs iter.Seq2[job, error], writers []*sliceW
 	return g.Wait()
 }
 
-func copyJob(ctx context.Context, j job, w *sliceWriter, report Reporter) (copied, error) {
+// finish copies the last job, and ends the tar stream.
+func (c *copier) finish(ctx context.Context, last job) error {
+	c.writers = c.writers[:1]
+	c.writers[0].endOfTar = true
+	return c.run(ctx, func(yield func(job, error) bool) { yield(last, nil) })
+}
+
+// handOut sends each job to both channels.
+func handOut(ctx context.Context, jobs iter.Seq2[job, error], to ...chan *task) error {
+	for j, err := range jobs {
+		if err != nil {
+			return err
+		}
+		t := &task{job: j, done: make(chan copied, 1)}
+		for _, c := range to {
+			select {
+			case c <- t:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+func copyJob(ctx context.Context, j job, w *sliceWriter) (copied, error) {
 	w.begin(j.first)
 	var c copied
 	for _, i := range j.items {
 		if err := ctx.Err(); err != nil {
 			return copied{}, err
 		}
-		e, err := copyItem(ctx, i, w, report)
+		e, err := copyItem(ctx, i, w)
 		if errors.Is(err, errGone) {
 			continue
 		}
@@ -117,7 +179,7 @@ var errGone = errors.New("file is gone")
 
 // copyItem appends one entry to the stream. errGone means that nothing was
 // appended.
-func copyItem(ctx context.Context, i item, w *sliceWriter, report Reporter) (*catalog.Entry, error) {
+func copyItem(ctx context.Context, i item, w *sliceWriter) (*catalog.Entry, error) {
 	e := &catalog.Entry{Path: i.Path, Mode: catalog.FileMode(i.Mode.Perm()), ModTime: i.ModTime.UTC()}
 	var src io.Reader
 	switch {
@@ -128,7 +190,7 @@ func copyItem(ctx context.Context, i item, w *sliceWriter, report Reporter) (*ca
 	case i.data != nil:
 		e.Type, e.Size, src = catalog.TypeFile, int64(len(i.data)), bytes.NewReader(i.data)
 	default:
-		f, err := os.Open(i.Source)
+		f, err := os.OpenFile(i.Source, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe may have taken its name
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errGone
 		}
@@ -140,6 +202,9 @@ func copyItem(ctx context.Context, i item, w *sliceWriter, report Reporter) (*ca
 		if err != nil {
 			return nil, err
 		}
+		if !info.Mode().IsRegular() {
+			return nil, errGone
+		}
 		// What was appended since the file was seen comes back by WAL replay.
 		e.Type, e.Size, src = catalog.TypeFile, min(i.Size, info.Size()), f
 	}
@@ -149,50 +214,61 @@ func copyItem(ctx context.Context, i item, w *sliceWriter, report Reporter) (*ca
 	if e.Type != catalog.TypeFile {
 		return e, nil
 	}
-	return e, writeContent(ctx, w, e, src, report)
+	return e, writeContent(ctx, w, e, src)
 }
 
 // writeContent appends exactly e.Size bytes of content and the padding, and
 // completes e. A file that became shorter is filled up with zeros, as
 // pg_basebackup does: replay truncates it.
-func writeContent(ctx context.Context, w *sliceWriter, e *catalog.Entry, src io.Reader, report Reporter) error {
+func writeContent(ctx context.Context, w *sliceWriter, e *catalog.Entry, src io.Reader) error {
 	sum := sha256.New()
+	src = &zeroFilled{src: src}
 	for left := e.Size; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := fill(w.space(), left, src, sum)
-		if err != nil {
+		space := w.space()
+		part := space[:min(int64(len(space)), left, readSize)]
+		if _, err := io.ReadFull(src, part); err != nil {
 			return err
 		}
-		if err := w.content(ctx, e, n); err != nil {
+		sum.Write(part)
+		if err := w.content(ctx, e, len(part)); err != nil {
 			return err
 		}
-		report.Add(int64(n))
-		left -= int64(n)
+		w.report.Add(int64(len(part)))
+		left -= int64(len(part))
 	}
 	e.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	return w.write(ctx, make([]byte, padded(e.Size)-e.Size))
+	return w.write(ctx, zeros[:padded(e.Size)-e.Size])
 }
 
 // readSize is how much is read and hashed at once: it stays in a core's cache.
 const readSize = 256 << 10
 
-// fill reads up to left bytes into buf, which it fills unless left is less.
-func fill(buf []byte, left int64, src io.Reader, sum hash.Hash) (int, error) {
-	buf = buf[:min(int64(len(buf)), left)]
-	for rest := buf; len(rest) > 0; {
-		part := rest[:min(len(rest), readSize)]
-		n, err := io.ReadFull(src, part)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			clear(part[n:])
-		} else if err != nil {
-			return 0, err
+// zeros pads files, and ends the stream.
+var zeros [2 * tarBlock]byte
+
+// zeroFilled goes on with zeros where src ends. It never looks again: a file that
+// was truncated may grow anew, and what it gets then belongs elsewhere.
+type zeroFilled struct {
+	src   io.Reader
+	ended bool
+}
+
+func (z *zeroFilled) Read(p []byte) (int, error) {
+	if !z.ended {
+		n, err := z.src.Read(p)
+		if !errors.Is(err, io.EOF) {
+			return n, err
 		}
-		sum.Write(part)
-		rest = rest[len(part):]
+		z.ended = true
+		if n > 0 {
+			return n, nil
+		}
 	}
-	return len(buf), nil
+	clear(p)
+	return len(p), nil
 }
 
 // writeHeader appends the tar header of an entry.

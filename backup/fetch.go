@@ -7,10 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,8 +39,12 @@ type fetcher struct {
 	commit catalog.Commit
 	report Reporter
 	places map[uint32]string // where each tablespace goes
-	links  map[string]bool   // symbolic links of the backup that were made
 	owner  *owner            // nil: files belong to whoever runs this
+
+	sources  []string                 // the backups that extents point into
+	decoders chan *codec.FrameDecoder // those at rest
+	links    []catalog.Entry          // symbolic links, which are made when all else is there
+	labelled bool                     // there is a backup_label
 }
 
 // Fetch restores a complete backup into opts.Dir and sets up recovery. When it
@@ -49,18 +54,23 @@ type fetcher struct {
 //
 // ErrRefused means that nothing was written: the backup is not complete, or a
 // directory is not empty.
-func Fetch(ctx context.Context, repo catalog.Cluster, b catalog.Backup, opts FetchOptions) error {
+func Fetch(ctx context.Context, repo catalog.Cluster, b catalog.Backup, opts FetchOptions) (err error) {
 	if b.Status != catalog.StatusComplete {
 		return fmt.Errorf("backup %s is %s (%s): %w", b.ID, b.Status, b.Reason, ErrRefused)
 	}
-	f := &fetcher{opts: opts, repo: repo, commit: *b.Commit, report: orSilent(opts.Report), links: map[string]bool{}}
+	f := &fetcher{opts: opts, repo: repo, commit: *b.Commit, report: orSilent(opts.Report)}
 	if f.commit.Encrypted && len(opts.Identities) == 0 {
 		return fmt.Errorf("backup %s is %w: use --identity: %w", b.ID, codec.ErrNoIdentity, ErrRefused)
 	}
 	if err := f.prepare(); err != nil {
 		return err
 	}
-	if err := f.restore(ctx); err != nil {
+	var manifest spill.Buffer
+	defer func() { err = errors.Join(err, manifest.Close()) }()
+	if err := f.repo.ReadManifest(ctx, f.commit, &manifest); err != nil {
+		return err
+	}
+	if err := f.restore(ctx, &manifest); err != nil {
 		return fmt.Errorf("%w (%s holds an unfinished restore: remove it before you try again)", err, opts.Dir)
 	}
 	return nil
@@ -72,6 +82,23 @@ func (f *fetcher) prepare() (err error) {
 	if f.opts.Dir, err = filepath.Abs(f.opts.Dir); err != nil {
 		return err
 	}
+	if err := f.findPlaces(); err != nil {
+		return err
+	}
+	for _, t := range f.commit.Tablespaces {
+		if err := mustBeEmpty(f.places[t.OID]); err != nil {
+			return fmt.Errorf("tablespace %d: %w; choose another place with --tablespace %d=DIR", t.OID, err, t.OID)
+		}
+	}
+	if err := mustBeEmpty(f.opts.Dir); err != nil {
+		return err
+	}
+	f.owner, err = ownerFor(f.opts.Dir)
+	return err
+}
+
+// findPlaces works out where tablespaces go.
+func (f *fetcher) findPlaces() error {
 	f.places = map[uint32]string{}
 	for _, t := range f.commit.Tablespaces {
 		f.places[t.OID] = t.Location
@@ -80,41 +107,44 @@ func (f *fetcher) prepare() (err error) {
 		if _, ok := f.places[oid]; !ok {
 			return fmt.Errorf("backup %s has no tablespace %d (it has %s): %w", f.commit.ID, oid, f.tablespaceList(), ErrRefused)
 		}
+		f.places[oid] = filepath.Clean(dir)
+	}
+	for oid, dir := range f.places {
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("tablespace %d: %s is not an absolute path: %w", oid, dir, ErrRefused)
 		}
-		f.places[oid] = filepath.Clean(dir)
 	}
-	if err := mustBeEmpty(f.opts.Dir); err != nil {
-		return err
-	}
-	for oid, dir := range f.places {
-		if err := mustBeEmpty(dir); err != nil {
-			return fmt.Errorf("tablespace %d: %w; choose another place with --tablespace %d=DIR", oid, err, oid)
-		}
-	}
-	if err := f.placesApart(); err != nil {
-		return err
-	}
-	f.owner, err = ownerFor(f.opts.Dir)
-	return err
+	return f.placesApart()
 }
 
-// placesApart refuses tablespaces that share a directory, or lie in the data
-// directory.
+// placesApart refuses tablespaces and a data directory of which one lies in
+// another, or that share a place.
 func (f *fetcher) placesApart() error {
-	used := map[string]string{f.opts.Dir: "the data directory"}
-	for oid, dir := range f.places {
-		name := fmt.Sprintf("tablespace %d", oid)
-		if other, ok := used[dir]; ok {
-			return fmt.Errorf("%s and %s both go to %s: %w", name, other, dir, ErrRefused)
+	name, place := []string{"the data directory"}, []string{realPath(f.opts.Dir)}
+	for _, t := range f.commit.Tablespaces {
+		name, place = append(name, fmt.Sprintf("tablespace %d", t.OID)), append(place, realPath(f.places[t.OID]))
+	}
+	for i := range place {
+		for j := range place {
+			if rel, err := filepath.Rel(place[i], place[j]); i != j && err == nil && filepath.IsLocal(rel) {
+				return fmt.Errorf("%s would lie in %s, at %s: choose another place with --tablespace OID=DIR: %w", name[j], name[i], place[j], ErrRefused)
+			}
 		}
-		if strings.HasPrefix(dir+"/", f.opts.Dir+"/") {
-			return fmt.Errorf("%s would lie inside the data directory, at %s: %w", name, dir, ErrRefused)
-		}
-		used[dir] = name
 	}
 	return nil
+}
+
+// realPath resolves the symbolic links of an absolute path, of which the end need
+// not exist.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return path
+	}
+	return filepath.Join(realPath(parent), filepath.Base(path))
 }
 
 func (f *fetcher) tablespaceList() string {
@@ -142,25 +172,25 @@ func mustBeEmpty(dir string) error {
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is not a directory: %w", dir, ErrRefused)
 	case err != nil:
 		return err
 	}
 	return fmt.Errorf("%s is not empty (it has %s); nothing was written: %w", dir, names[0], ErrRefused)
 }
 
-func (f *fetcher) restore(ctx context.Context) (err error) {
+func (f *fetcher) restore(ctx context.Context, manifest *spill.Buffer) error {
 	f.report.Step(fmt.Sprintf("restoring %s into %s", f.commit.ID, f.opts.Dir))
 	f.report.Total(f.commit.Bytes)
-	var manifest spill.Buffer
-	defer func() { err = errors.Join(err, manifest.Close()) }()
-	if err := f.repo.ReadManifest(ctx, f.commit, &manifest); err != nil {
-		return err
-	}
 	if err := f.makeRoots(); err != nil {
 		return err
 	}
-	control, err := f.unpack(ctx, &manifest)
+	control, err := f.unpack(ctx, manifest)
 	if err != nil {
+		return err
+	}
+	if err := f.makeLinks(); err != nil {
 		return err
 	}
 	if err := f.remapTablespaces(); err != nil {
@@ -180,8 +210,8 @@ func (f *fetcher) restore(ctx context.Context) (err error) {
 
 func (f *fetcher) roots() []string {
 	roots := []string{f.opts.Dir}
-	for _, dir := range f.places {
-		roots = append(roots, dir)
+	for _, t := range f.commit.Tablespaces {
+		roots = append(roots, f.places[t.OID])
 	}
 	return roots
 }
@@ -190,13 +220,10 @@ func (f *fetcher) roots() []string {
 // links to them, so that files find their way by path.
 func (f *fetcher) makeRoots() error {
 	for _, dir := range f.roots() {
-		if err := durable.MkdirAll(dir, 0o700); err != nil {
+		if err := f.owner.makeDir(dir); err != nil {
 			return err
 		}
 		if err := os.Chmod(dir, 0o700); err != nil {
-			return err
-		}
-		if err := f.owner.own(dir); err != nil {
 			return err
 		}
 	}
@@ -209,7 +236,7 @@ func (f *fetcher) makeRoots() error {
 		return nil
 	}
 	links := filepath.Join(f.opts.Dir, "pg_tblspc")
-	if err := os.Mkdir(links, 0o700); err != nil {
+	if err := f.owner.makeDir(links); err != nil {
 		return err
 	}
 	for oid, dir := range f.places {
@@ -224,7 +251,8 @@ func (f *fetcher) makeRoots() error {
 	return nil
 }
 
-// unpack restores every entry of the manifest but pg_control, which it returns.
+// unpack restores every file and directory of the manifest. pg_control, which it
+// returns, gets a name under which no server finds it.
 func (f *fetcher) unpack(ctx context.Context, manifest *spill.Buffer) (control *catalog.Entry, err error) {
 	m, err := catalog.NewManifestReader(manifest.Reader())
 	if err != nil {
@@ -234,14 +262,18 @@ func (f *fetcher) unpack(ctx context.Context, manifest *spill.Buffer) (control *
 	if m.Header.Backup != f.commit.ID || m.Header.SystemID != f.commit.SystemID {
 		return nil, fmt.Errorf("manifest of %s names backup %s: %w", f.commit.ID, m.Header.Backup, codec.ErrCorrupt)
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	batches := make(chan []catalog.Entry)
+	f.sources = m.Header.Sources
+	if err := f.makeDecoders(); err != nil {
+		return nil, err
+	}
 	jobs := f.opts.Jobs
 	if jobs <= 0 {
 		jobs = DefaultJobs()
 	}
+	g, gctx := errgroup.WithContext(ctx)
+	batches := make(chan []catalog.Entry)
 	for range jobs {
-		g.Go(func() error { return f.worker(gctx, m.Header.Sources, batches) })
+		g.Go(func() error { return f.worker(gctx, batches) })
 	}
 	g.Go(func() error {
 		defer close(batches)
@@ -251,14 +283,30 @@ func (f *fetcher) unpack(ctx context.Context, manifest *spill.Buffer) (control *
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if control == nil {
+	switch {
+	case control == nil:
 		return nil, fmt.Errorf("backup %s holds no %s: %w", f.commit.ID, pgdata.ControlPath, codec.ErrCorrupt)
+	case !f.labelled: // recovery would begin anywhere
+		return nil, fmt.Errorf("backup %s holds no %s: %w", f.commit.ID, labelPath, codec.ErrCorrupt)
 	}
-	return control, f.fetchControl(ctx, m.Header.Sources, *control)
+	return control, f.fetchControl(ctx, *control)
 }
 
-// distribute makes directories and links as they come, and sends files to the
-// workers in batches that share slices.
+func (f *fetcher) makeDecoders() error {
+	cores := runtime.GOMAXPROCS(0)
+	f.decoders = make(chan *codec.FrameDecoder, cores)
+	for range cores {
+		dec, err := codec.NewFrameDecoder()
+		if err != nil {
+			return err
+		}
+		f.decoders <- dec
+	}
+	return nil
+}
+
+// distribute makes directories as they come, and sends files to the workers in
+// batches that share slices.
 func (f *fetcher) distribute(ctx context.Context, m *catalog.ManifestReader, batches chan<- []catalog.Entry) (control *catalog.Entry, err error) {
 	var b batcher
 	send := func(batch []catalog.Entry) error {
@@ -279,44 +327,27 @@ func (f *fetcher) distribute(ctx context.Context, m *catalog.ManifestReader, bat
 			return control, send(b.batch)
 		case err != nil:
 			return nil, err
-		case f.behindLink(e.Path):
-			return nil, fmt.Errorf("manifest of %s: %s lies behind a symbolic link of the backup: %w", f.commit.ID, e.Path, codec.ErrCorrupt)
-		case e.Path == pgdata.ControlPath:
-			control = &e
+		case e.Type == catalog.TypeSymlink:
+			f.links = append(f.links, e)
 			continue
-		case e.Type != catalog.TypeFile:
-			if err := f.place(e); err != nil {
+		case e.Type == catalog.TypeDir:
+			if err := f.makeDir(e); err != nil {
 				return nil, fmt.Errorf("restore %s: %w", e.Path, err)
 			}
 			continue
+		case e.Path == pgdata.ControlPath:
+			control = &e
+			continue
 		}
+		f.labelled = f.labelled || e.Path == labelPath
 		if err := send(b.add(e)); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// behindLink tells whether a path leads through a link that the backup itself
-// holds: it could lead anywhere, and no backup has such paths.
-func (f *fetcher) behindLink(name string) bool {
-	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		if f.links[dir] {
-			return true
-		}
-	}
-	return false
-}
-
-// place makes a directory or a symbolic link.
-func (f *fetcher) place(e catalog.Entry) error {
+func (f *fetcher) makeDir(e catalog.Entry) error {
 	path := f.path(e.Path)
-	if e.Type == catalog.TypeSymlink {
-		f.links[e.Path] = true
-		if err := os.Symlink(e.Target, path); err != nil {
-			return err
-		}
-		return f.owner.own(path)
-	}
 	err := os.Mkdir(path, 0o700)
 	if err != nil && !errors.Is(err, fs.ErrExist) { // pg_tblspc, and what lies behind its links
 		return err
@@ -325,6 +356,28 @@ func (f *fetcher) place(e catalog.Entry) error {
 		return err
 	}
 	return f.owner.own(path)
+}
+
+// makeLinks makes the symbolic links of the backup: last, so that nothing can be
+// written through one of them, and none of them through another.
+func (f *fetcher) makeLinks() (err error) {
+	root, err := os.OpenRoot(f.opts.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	for _, e := range f.links {
+		if err := root.Symlink(e.Target, e.Path); err != nil {
+			return fmt.Errorf("restore %s: %w", e.Path, err)
+		}
+		if f.owner == nil {
+			continue
+		}
+		if err := root.Lchown(e.Path, f.owner.uid, f.owner.gid); err != nil {
+			return fmt.Errorf("restore %s: %w", e.Path, err)
+		}
+	}
+	return nil
 }
 
 func (f *fetcher) path(name string) string {

@@ -13,8 +13,8 @@ type item struct {
 	data []byte // of a file that is not read from Source; nil otherwise
 }
 
-// job is a run of the tar stream that one worker builds: either items that fit
-// into one slice, or a single file that takes several.
+// job is a run of the tar stream that one worker builds: either items that
+// together have SliceSize bytes at most, or a single larger file.
 type job struct {
 	first int // number of its first slice; later ones follow
 	items []item
@@ -22,15 +22,24 @@ type job struct {
 
 const (
 	tarBlock = 512
-	// tarHeaders is room for the headers of one entry, with an extended one.
-	tarHeaders = 4 * tarBlock
+
+	// maxItems bounds what is remembered of a job until it is collected.
+	maxItems = 2048
 )
 
 // padded returns the length of n bytes of content in a tar stream.
 func padded(n int64) int64 { return (n + tarBlock - 1) / tarBlock * tarBlock }
 
+// need bounds the room of an item in the stream: its header; an extended one,
+// with records of names that are long or not ASCII and of a large size; and its
+// content.
+func (i item) need() int64 {
+	return 4*tarBlock + padded(int64(len(i.Path)+len(i.Link))) + padded(i.Size)
+}
+
 // planner groups entries into jobs and numbers their slices. Numbers may be
-// left out: a file that is gone or shorter when it is read needs fewer.
+// left out: how many slices a job takes depends on what the files hold when they
+// are read, so as many are set aside as it may take at most.
 type planner struct {
 	next int // number of the next slice
 	job  job
@@ -58,8 +67,8 @@ func (p *planner) jobs(walk iter.Seq2[pgdata.Entry, error]) iter.Seq2[job, error
 // add takes the next item and returns the job that is full because of it. A file
 // that is larger than a slice stands alone.
 func (p *planner) add(i item) (full job, ok bool) {
-	need := tarHeaders + padded(i.Size)
-	if p.size > 0 && p.size+need > SliceSize {
+	need := i.need()
+	if p.size > 0 && (p.size+need > SliceSize || len(p.job.items) == maxItems) {
 		full, ok = p.flush()
 	}
 	p.job.items = append(p.job.items, i)
@@ -73,7 +82,9 @@ func (p *planner) flush() (job, bool) {
 	}
 	full := p.job
 	full.first = p.next
-	p.next += int((p.size + SliceSize - 1) / SliceSize)
+	// All slices but the last have maxStored bytes of plaintext at least: what a
+	// frame is stored as is never smaller than its plaintext by being incompressible.
+	p.next += int((p.size + maxStored - 1) / maxStored)
 	p.job, p.size = job{}, 0
 	return full, true
 }

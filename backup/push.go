@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"time"
 
@@ -86,7 +85,8 @@ func Push(ctx context.Context, store storage.Store, opts PushOptions) (b catalog
 
 // accept refuses a server whose backup could not become complete.
 func (p *pusher) accept() error {
-	if p.server.ArchiveMode == "off" && !p.opts.NoWait {
+	// What a standby's setting says does not matter: its primary archives.
+	if p.server.ArchiveMode == "off" && !p.server.InRecovery && !p.opts.NoWait {
 		return fmt.Errorf("archive_mode is off, so the WAL that a backup needs is not archived and it could not be restored: %w; "+
 			"set archive_mode = on and archive_command (see 'walden wal-push --help') and restart the server, "+
 			"or use --no-wait if something else stores its WAL in this repository", ErrRefused)
@@ -171,13 +171,17 @@ func (p *pusher) start(ctx context.Context) (err error) {
 // one, and fills the manifest.
 func (p *pusher) copyCluster(ctx context.Context) error {
 	p.report.Step("copying from " + p.commit.WAL.StartLSN.String())
-	writers, err := p.newWriters()
+	jobs := p.opts.Jobs
+	if jobs <= 0 {
+		jobs = DefaultJobs()
+	}
+	c, err := newCopier(p.repo, p.commit.ID, jobs, p.opts.Level, p.opts.Recipients, p.report, p.collect)
 	if err != nil {
 		return err
 	}
 	plan := &planner{}
 	if err := p.whileConnected(ctx, func(ctx context.Context) error {
-		return copyJobs(ctx, plan.jobs(pgdata.Walk(p.dir, p.ctl)), writers, p.report, p.collect)
+		return c.run(ctx, plan.jobs(pgdata.Walk(p.dir, p.ctl)))
 	}); err != nil {
 		return err
 	}
@@ -189,25 +193,7 @@ func (p *pusher) copyCluster(ctx context.Context) error {
 		plan.add(i)
 	}
 	final, _ := plan.flush()
-	end := func(yield func(job, error) bool) { yield(final, nil) }
-	writers[0].endOfTar = true
-	return copyJobs(ctx, iter.Seq2[job, error](end), writers[:1], p.report, p.collect)
-}
-
-func (p *pusher) newWriters() ([]*sliceWriter, error) {
-	n := p.opts.Jobs
-	if n <= 0 {
-		n = DefaultJobs()
-	}
-	writers := make([]*sliceWriter, n)
-	for i := range writers {
-		w, err := newSliceWriter(p.repo, p.commit.ID, p.opts.Level, p.opts.Recipients)
-		if err != nil {
-			return nil, err
-		}
-		writers[i] = w
-	}
-	return writers, nil
+	return c.finish(ctx, final)
 }
 
 // pingInterval is how often the session that holds the backup open is looked at.
@@ -273,9 +259,9 @@ func (p *pusher) stop(ctx context.Context) ([]item, error) {
 	if err := p.complete(ctl, stop); err != nil {
 		return nil, err
 	}
-	last := []item{p.memory("backup_label", []byte(stop.Label))}
+	last := []item{p.memory(labelPath, []byte(stop.Label))}
 	if stop.TablespaceMap != "" {
-		last = append(last, p.memory("tablespace_map", []byte(stop.TablespaceMap)))
+		last = append(last, p.memory(mapPath, []byte(stop.TablespaceMap)))
 	}
 	return append(last, p.memory(pgdata.ControlPath, raw)), nil
 }
@@ -294,11 +280,11 @@ func (p *pusher) complete(ctl pgdata.Control, stop server.Stop) error {
 		// pg_control was read.
 		end = max(end, ctl.MinRecoveryPoint)
 		if ctl.MinRecoveryTimeline != label.Timeline {
-			return fmt.Errorf("the standby went from timeline %s to %s during the backup: %w; take it again",
-				label.Timeline, ctl.MinRecoveryTimeline, ErrRefused)
+			return fmt.Errorf("the standby went from timeline %s to %s during the backup: %w: take it again",
+				label.Timeline, ctl.MinRecoveryTimeline, server.ErrBackupVoid)
 		}
 	}
-	b.WAL.StopLSN, b.WAL.Timeline = end, label.Timeline
+	b.WAL.StartLSN, b.WAL.StopLSN, b.WAL.Timeline = label.Start, end, label.Timeline
 	b.WAL.First = wal.SegmentAt(label.Timeline, label.Start, p.ctl.SegmentSize)
 	b.WAL.Last = wal.SegmentBefore(label.Timeline, end, p.ctl.SegmentSize)
 	tablespaces, err := pgdata.ParseTablespaceMap([]byte(stop.TablespaceMap))

@@ -6,60 +6,76 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sync/errgroup"
+
 	"walden/catalog"
 	"walden/codec"
 )
 
+const (
+	// frameSize is the plaintext of one frame. Smaller frames than the format
+	// allows cost no compression worth speaking of, and a quarter of the memory.
+	frameSize = 1 << 20
+
+	// maxStored ends a slice that compresses badly before it has SliceSize bytes
+	// of plaintext: it bounds memory.
+	maxStored = SliceSize / 2
+
+	// maxCoding is how many frames of one job are compressed at once at most:
+	// reading and hashing a file is not much faster than that.
+	maxCoding = 4
+)
+
 // sliceWriter builds the slices of one job: it cuts the bytes that it is given
-// into frames and the frames into slices, stores each slice when it is full, and
-// notes in the entries where their content went. It is reused from job to job to
-// keep its buffers.
+// into frames and the frames into slices, has each slice stored when it is full,
+// and notes in the entries where their content went. Frames are compressed and
+// slices stored by others meanwhile. It is reused from job to job.
 type sliceWriter struct {
-	repo       catalog.Cluster
-	id         string
-	recipients []codec.Recipient
-	enc        *codec.FrameEncoder
+	*copier
+	stores *errgroup.Group
 
 	endOfTar bool // the next job is the last: it ends the tar stream
 
-	slice   int          // number of the slice that is being built
-	body    bytes.Buffer // the slice as it will be stored
-	out     io.WriteCloser
-	offset  int64 // bytes of finished frames in the slice, before encryption
-	plain   int64 // plaintext of finished frames in the slice
-	frame   []byte
-	encoded []byte
-	runs    []run // content in the unfinished frame
+	// frames is a ring: from first on, coding of them are being compressed, and
+	// the one behind them is being filled.
+	frames        []frame
+	first, coding int
 
-	slices int // stored since begin
+	slice  int           // number of the slice that is being built
+	body   *bytes.Buffer // the slice as it will be stored; nil before its first frame
+	out    io.WriteCloser
+	offset int64 // bytes of finished frames in the slice, before encryption
+	plain  int64 // plaintext of finished frames in the slice
+
+	slices int // since begin
 	stored int64
 }
 
-// run is a piece of a file's content in the unfinished frame.
+// frame is a piece of the stream on its way into a slice.
+type frame struct {
+	plain   []byte
+	encoded []byte
+	runs    []run
+	coded   chan struct{} // receives when encoded is there
+}
+
+// run is a piece of a file's content in a frame.
 type run struct {
 	entry        *catalog.Entry
 	offset, size int64
 }
 
-func newSliceWriter(repo catalog.Cluster, id string, level codec.Level, recipients []codec.Recipient) (*sliceWriter, error) {
-	enc, err := codec.NewFrameEncoder(level)
-	if err != nil {
-		return nil, err
+func newSliceWriter(c *copier, frames int) *sliceWriter {
+	w := &sliceWriter{copier: c, frames: make([]frame, frames)}
+	for i := range w.frames {
+		w.frames[i].plain = make([]byte, 0, frameSize)
+		w.frames[i].coded = make(chan struct{}, 1)
 	}
-	return &sliceWriter{repo: repo, id: id, recipients: recipients, enc: enc, frame: make([]byte, 0, codec.FrameSize)}, nil
+	return w
 }
 
 // begin starts a job with the slice of that number.
-func (w *sliceWriter) begin(slice int) {
-	w.slice, w.slices, w.stored = slice, 0, 0
-	w.reset()
-}
-
-func (w *sliceWriter) reset() {
-	w.body.Reset()
-	w.out, w.offset, w.plain = nil, 0, 0
-	w.frame, w.runs = w.frame[:0], w.runs[:0]
-}
+func (w *sliceWriter) begin(slice int) { w.slice, w.slices, w.stored = slice, 0, 0 }
 
 // write appends bytes that belong to no file's content: headers and padding.
 func (w *sliceWriter) write(ctx context.Context, p []byte) error {
@@ -73,88 +89,138 @@ func (w *sliceWriter) write(ctx context.Context, p []byte) error {
 	return nil
 }
 
+// filling returns the frame that is being filled.
+func (w *sliceWriter) filling() *frame { return &w.frames[(w.first+w.coding)%len(w.frames)] }
+
 // space returns where the next bytes of the stream go; it is never empty.
 // After filling a part of it call advance or content.
-func (w *sliceWriter) space() []byte { return w.frame[len(w.frame):cap(w.frame)] }
+func (w *sliceWriter) space() []byte {
+	f := w.filling()
+	return f.plain[len(f.plain):cap(f.plain)]
+}
 
 // content says that n bytes of an entry's content were put into space.
 func (w *sliceWriter) content(ctx context.Context, e *catalog.Entry, n int) error {
-	if n > 0 {
-		w.runs = append(w.runs, run{entry: e, offset: int64(len(w.frame)), size: int64(n)})
+	f := w.filling()
+	if last := len(f.runs) - 1; last >= 0 && f.runs[last].entry == e {
+		f.runs[last].size += int64(n)
+	} else {
+		f.runs = append(f.runs, run{entry: e, offset: int64(len(f.plain)), size: int64(n)})
 	}
 	return w.advance(ctx, n)
 }
 
 func (w *sliceWriter) advance(ctx context.Context, n int) error {
-	w.frame = w.frame[:len(w.frame)+n]
-	if len(w.frame) < cap(w.frame) {
+	f := w.filling()
+	f.plain = f.plain[:len(f.plain)+n]
+	if len(f.plain) < cap(f.plain) {
 		return nil
 	}
-	if err := w.endFrame(); err != nil {
-		return err
-	}
-	if w.plain < SliceSize {
-		return nil
-	}
-	return w.store(ctx)
+	return w.endFrame(ctx)
 }
 
-// endFrame compresses the frame into the slice.
-func (w *sliceWriter) endFrame() error {
-	if len(w.frame) == 0 {
+// endFrame has the frame compressed, and sees to it that there is another one to
+// fill.
+func (w *sliceWriter) endFrame(ctx context.Context) error {
+	f := w.filling()
+	if len(f.plain) == 0 {
 		return nil
 	}
-	if w.out == nil {
-		out, err := codec.NewEncryptWriter(&w.body, w.recipients)
-		if err != nil {
-			return err
-		}
-		w.out = out
+	go w.encode(f)
+	w.coding++
+	if w.coding < len(w.frames) {
+		return nil
 	}
-	w.encoded = w.enc.Append(w.encoded[:0], w.frame)
-	if _, err := w.out.Write(w.encoded); err != nil {
+	return w.settle(ctx)
+}
+
+// settle waits for the oldest frame and puts it into the slice.
+func (w *sliceWriter) settle(ctx context.Context) error {
+	f := &w.frames[w.first]
+	<-f.coded
+	w.first, w.coding = (w.first+1)%len(w.frames), w.coding-1
+	if err := w.open(ctx); err != nil {
 		return err
 	}
-	for _, r := range w.runs {
+	if _, err := w.out.Write(f.encoded); err != nil {
+		return err
+	}
+	for _, r := range f.runs {
 		r.entry.Extents = append(r.entry.Extents, catalog.Extent{
-			Slice: w.slice, FrameOffset: w.offset, FrameSize: int64(len(w.encoded)), Offset: r.offset, Size: r.size,
+			Slice: w.slice, FrameOffset: w.offset, FrameSize: int64(len(f.encoded)), Offset: r.offset, Size: r.size,
 		})
 	}
-	w.offset += int64(len(w.encoded))
-	w.plain += int64(len(w.frame))
-	w.frame, w.runs = w.frame[:0], w.runs[:0]
-	return nil
-}
-
-// end finishes the job: what is left is stored as its last slice.
-func (w *sliceWriter) end(ctx context.Context) error {
-	if w.endOfTar {
-		if err := w.write(ctx, make([]byte, 2*tarBlock)); err != nil {
-			return err
-		}
-	}
-	if err := w.endFrame(); err != nil {
-		return err
-	}
-	if w.out == nil {
+	w.offset += int64(len(f.encoded))
+	w.plain += int64(len(f.plain))
+	f.plain, f.runs = f.plain[:0], f.runs[:0]
+	if w.plain < SliceSize && w.offset < maxStored {
 		return nil
 	}
 	return w.store(ctx)
 }
 
-// store closes the slice, creates its object, and goes on with the next.
+// open begins the slice's body if it has none.
+func (w *sliceWriter) open(ctx context.Context) (err error) {
+	if w.body != nil {
+		return nil
+	}
+	select {
+	case w.body = <-w.bodies:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w.body.Reset()
+	w.offset, w.plain = 0, 0
+	w.out, err = codec.NewEncryptWriter(w.body, w.recipients)
+	return err
+}
+
+// end finishes the job: what is left becomes its last slice.
+func (w *sliceWriter) end(ctx context.Context) error {
+	if w.endOfTar {
+		if err := w.write(ctx, zeros[:]); err != nil {
+			return err
+		}
+	}
+	if err := w.endFrame(ctx); err != nil {
+		return err
+	}
+	for w.coding > 0 {
+		if err := w.settle(ctx); err != nil {
+			return err
+		}
+	}
+	if w.body == nil {
+		return nil
+	}
+	return w.store(ctx)
+}
+
+// store closes the slice, has its object created, and goes on with the next.
 func (w *sliceWriter) store(ctx context.Context) error {
 	if err := w.out.Close(); err != nil {
 		return err
 	}
-	size := int64(w.body.Len())
-	key := w.repo.SliceKey(w.id, w.slice)
-	if _, err := w.repo.Store.Create(ctx, key, bytes.NewReader(w.body.Bytes()), size); err != nil {
-		return fmt.Errorf("store slice %d: %w", w.slice, err)
-	}
+	body, slice := w.body, w.slice
+	w.stores.Go(func() error {
+		_, err := w.repo.Store.Create(ctx, w.repo.SliceKey(w.id, slice), bytes.NewReader(body.Bytes()), int64(body.Len()))
+		if err != nil {
+			return fmt.Errorf("store slice %d: %w", slice, err)
+		}
+		w.bodies <- body
+		return nil
+	})
 	w.slices++
-	w.stored += size
+	w.stored += int64(body.Len())
 	w.slice++
-	w.reset()
+	w.body = nil
 	return nil
+}
+
+// abandon waits until nobody uses the frames any more.
+func (w *sliceWriter) abandon() {
+	for ; w.coding > 0; w.coding-- {
+		<-w.frames[w.first].coded
+		w.first = (w.first + 1) % len(w.frames)
+	}
 }
