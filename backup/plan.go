@@ -1,7 +1,13 @@
 package backup
 
 import (
+	"io/fs"
 	"iter"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
 
 	"walden/postgres/pgdata"
 )
@@ -87,4 +93,36 @@ func (p *planner) flush() (job, bool) {
 	p.next += int((p.size + maxStored - 1) / maxStored)
 	p.job, p.size = job{}, 0
 	return full, true
+}
+
+// withoutNew leaves out of a walk the tablespaces that are not in old. Those that
+// are made while a backup runs are not in its tablespace_map; replay makes their
+// links, which fails where the backup holds a directory of that name, and all
+// that is in them.
+func withoutNew(old []pgdata.Tablespace, walk iter.Seq2[pgdata.Entry, error]) iter.Seq2[pgdata.Entry, error] {
+	return func(yield func(pgdata.Entry, error) bool) {
+		skip := "" // path of a tablespace
+		for e, err := range walk {
+			if err == nil && path.Dir(e.Path) == "pg_tblspc" && isNew(e, old) {
+				skip = e.Path
+			}
+			if skip != "" && (e.Path == skip || strings.HasPrefix(e.Path, skip+"/")) {
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// isNew tells whether an entry directly below pg_tblspc is a tablespace that is
+// not in old. Where it is not a link, it lies in the data directory and has no
+// place in a tablespace_map.
+func isNew(e pgdata.Entry, old []pgdata.Tablespace) bool {
+	if slices.ContainsFunc(old, func(t pgdata.Tablespace) bool { return strconv.FormatUint(uint64(t.OID), 10) == path.Base(e.Path) }) {
+		return false
+	}
+	info, err := os.Lstat(e.Source)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,8 +50,9 @@ type pusher struct {
 	repo   catalog.Cluster
 	report Reporter
 
-	commit   catalog.Commit
-	manifest *catalog.ManifestWriter
+	commit      catalog.Commit
+	manifest    *catalog.ManifestWriter
+	tablespaces []pgdata.Tablespace // when the backup began
 }
 
 // Push takes a full base backup of the running cluster in opts.PGData and returns
@@ -140,7 +142,10 @@ func (p *pusher) start(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	var lsn wal.LSN
 	g.Go(func() (err error) {
-		lsn, err = p.conn.StartBackup(gctx, "walden "+p.commit.ID, !p.opts.Spread)
+		if lsn, err = p.conn.StartBackup(gctx, "walden "+p.commit.ID, !p.opts.Spread); err != nil {
+			return err
+		}
+		p.tablespaces, err = pgdata.Tablespaces(p.dir)
 		return err
 	})
 	g.Go(func() error {
@@ -181,7 +186,7 @@ func (p *pusher) copyCluster(ctx context.Context) error {
 	}
 	plan := &planner{}
 	if err := p.whileConnected(ctx, func(ctx context.Context) error {
-		return c.run(ctx, plan.jobs(pgdata.Walk(p.dir, p.ctl)))
+		return c.run(ctx, plan.jobs(withoutNew(p.tablespaces, pgdata.Walk(p.dir, p.ctl))))
 	}); err != nil {
 		return err
 	}
@@ -290,6 +295,11 @@ func (p *pusher) complete(ctl pgdata.Control, stop server.Stop) error {
 	tablespaces, err := pgdata.ParseTablespaceMap([]byte(stop.TablespaceMap))
 	if err != nil {
 		return fmt.Errorf("tablespace map of the server: %w", err)
+	}
+	for _, t := range p.tablespaces {
+		if !slices.ContainsFunc(tablespaces, func(other pgdata.Tablespace) bool { return other.OID == t.OID }) {
+			return fmt.Errorf("tablespace %d was made just when the backup began: %w: take it again", t.OID, server.ErrBackupVoid)
+		}
 	}
 	for _, t := range tablespaces {
 		b.Tablespaces = append(b.Tablespaces, catalog.Tablespace{OID: t.OID, Location: t.Location})
