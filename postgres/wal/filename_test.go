@@ -10,10 +10,12 @@ import (
 func TestParseFileName(t *testing.T) {
 	seg := wal.Segment{Timeline: 2, Log: 0x1F, Seg: 0xAB}
 	for in, want := range map[string]wal.FileName{
-		"000000020000001F000000AB":                 {Kind: wal.KindSegment, Timeline: 2, Segment: seg},
-		"000000020000001F000000AB.partial":         {Kind: wal.KindPartial, Timeline: 2, Segment: seg},
-		"000000020000001F000000AB.00000028.backup": {Kind: wal.KindBackupHistory, Timeline: 2, Segment: seg, Offset: 0x28},
-		"0000000B.history":                         {Kind: wal.KindHistory, Timeline: 11},
+		"000000020000001F000000AB":                       {Kind: wal.KindSegment, Timeline: 2, Segment: seg},
+		"000000020000001F000000AB.partial":               {Kind: wal.KindPartial, Timeline: 2, Segment: seg},
+		"000000020000001F000000AB.00000028.backup":       {Kind: wal.KindBackupHistory, Timeline: 2, Segment: seg, Offset: 0x28},
+		"0000000B.history":                               {Kind: wal.KindHistory, Timeline: 11},
+		"000000020000001F000000AB.0000001FAB012345.tail": {Kind: wal.KindTail, Timeline: 2, Segment: seg, End: 0x1FAB012345},
+		"000000020000001F000000AB.FFFFFFFFFFFFFFFF.tail": {Kind: wal.KindTail, Timeline: 2, Segment: seg, End: 1<<64 - 1},
 	} {
 		got, err := wal.ParseFileName(in)
 		if err != nil || got != want || got.String() != in {
@@ -47,6 +49,9 @@ func TestParseFileNameRefuses(t *testing.T) {
 		"000000020000001F000000AB.0000002a.backup",  //
 		"000000020000001F000000AB/00000028.backup",  //
 		"000000020000001F000000AB.00000028.history", //
+		"000000020000001F000000AB.tail", "000000020000001F000000AB.00000028.tail", "000000020000001F000000AB.0000001FAB012345.backup",
+		"000000020000001F000000AB.0000001FAB01234.tail", "000000020000001F000000AB.0000001FAB0123456.tail", "000000020000001F000000AB.0000001fab012345.tail",
+		"000000020000001F000000AB.0000001FAB012345", "0000001FAB012345.tail", "000000020000001F000000AB.partial.tail",
 		"0000000b.history", "000000B.history", "00000000B.history", ".history", "0000000B.histor", "0000000B.history.tmp",
 		"000000020000001F000000AB.history",
 		"００000002000000000000000F",
@@ -58,7 +63,7 @@ func TestParseFileNameRefuses(t *testing.T) {
 }
 
 func TestParseSegmentRefusesOtherKinds(t *testing.T) {
-	for _, in := range []string{"000000020000001F000000AB.partial", "00000002.history", "000000020000001F000000ab", ""} {
+	for _, in := range []string{"000000020000001F000000AB.partial", "000000020000001F000000AB.0000001FAB012345.tail", "00000002.history", "000000020000001F000000ab", ""} {
 		if got, err := wal.ParseSegment(in); !errors.Is(err, wal.ErrSyntax) {
 			t.Errorf("ParseSegment(%q) = %v, %v; want ErrSyntax", in, got, err)
 		}
@@ -67,7 +72,7 @@ func TestParseSegmentRefusesOtherKinds(t *testing.T) {
 
 func FuzzParseFileName(f *testing.F) {
 	for _, s := range []string{"000000020000001F000000AB", "000000020000001F000000AB.partial", "000000020000001F000000AB.00000028.backup",
-		"0000000B.history", "RECOVERYXLOG", "000000020000001f000000AB"} {
+		"000000020000001F000000AB.0000001FAB012345.tail", "0000000B.history", "RECOVERYXLOG", "000000020000001f000000AB"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
