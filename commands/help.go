@@ -17,7 +17,7 @@ shared file, web identity or the instance's role.
 Exit codes:
    0    yes, done
    1    no, conclusively: missing, damaged, refused, a conflict
-   2    can't tell, or could not now: storage unreachable, denied, too slow, interrupted
+   2    can't tell, or could not now: storage or server unreachable, access denied, interrupted
    64   wrong usage or configuration
 wal-fetch has its own, which keep PostgreSQL from ending a recovery early.`
 

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -47,14 +46,12 @@ it appears under %p. Exit codes are those that keep recovery from ending too ear
 			if err := arguments(c, 2, 2); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-			defer cancel()
-			return p.fetchWAL(ctx, c, c.Args().Get(0), c.Args().Get(1))
+			return p.fetchWAL(c, c.Args().Get(0), c.Args().Get(1))
 		},
 	})
 }
 
-func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path string) error {
+func (p *program) fetchWAL(c *cli.Context, file, path string) error {
 	name, err := wal.ParseFileName(file)
 	if err != nil {
 		return usagef("%s: %w", file, errNotWAL)
@@ -71,7 +68,7 @@ func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path strin
 	if err != nil {
 		return err
 	}
-	size, err := t.segmentSize(ctx)
+	size, err := t.segmentSize(c.Context)
 	if err != nil {
 		return err
 	}
@@ -79,7 +76,7 @@ func (p *program) fetchWAL(ctx context.Context, c *cli.Context, file, path strin
 	if err != nil {
 		return err
 	}
-	return archive.Fetch(ctx, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: spool})
+	return archive.Fetch(c.Context, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: spool})
 }
 
 // advise adds what to do about errors of which the core can't know it.

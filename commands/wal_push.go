@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -38,14 +37,12 @@ name that the repository holds; the same content again is a success. Nothing is 
 			if err := arguments(c, 1, 1); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-			defer cancel()
-			return p.pushWAL(ctx, c, c.Args().First())
+			return p.pushWAL(c, c.Args().First())
 		},
 	})
 }
 
-func (p *program) pushWAL(ctx context.Context, c *cli.Context, path string) error {
+func (p *program) pushWAL(c *cli.Context, path string) error {
 	if _, err := wal.ParseFileName(filepath.Base(path)); err != nil {
 		return fmt.Errorf("%s: %w: %w", path, archive.ErrRefused, errNotWAL)
 	}
@@ -64,11 +61,11 @@ func (p *program) pushWAL(ctx context.Context, c *cli.Context, path string) erro
 	if err != nil {
 		return err
 	}
-	size, err := t.segmentSize(ctx)
+	size, err := t.segmentSize(c.Context)
 	if err != nil {
 		return err
 	}
-	res, err := archive.Push(ctx, t.repo, path, archive.PushOptions{
+	res, err := archive.Push(c.Context, t.repo, path, archive.PushOptions{
 		SegmentSize: size,
 		Major:       t.major(),
 		Codec:       codecOptions,
