@@ -141,7 +141,7 @@ func onlyBackupIn(t testing.TB, cluster string) string {
 func copyScripts(t testing.TB, to string) string {
 	t.Helper()
 	dir := filepath.Join(to, "scripts")
-	if err := os.CopyFS(dir, os.DirFS("testdata/by-hand")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS("../../docs/by-hand")); err != nil {
 		t.Fatal(err)
 	}
 	testkit.GiveToServer(t, dir)
