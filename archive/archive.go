@@ -98,5 +98,8 @@ func base(path string) (wal.FileName, error) {
 	if err != nil {
 		return wal.FileName{}, fmt.Errorf("%w: %w", err, ErrRefused)
 	}
+	if name.Kind == wal.KindTail {
+		return wal.FileName{}, fmt.Errorf("%s: only wal-receive stores the beginning of a segment: %w", name, ErrRefused)
+	}
 	return name, nil
 }

@@ -23,6 +23,11 @@ type FetchOptions struct {
 	// Patience is how long a hole is looked at again before it is concluded:
 	// parallel pushes may land out of order. 0 means DefaultPatience.
 	Patience time.Duration
+
+	// Tail allows to hand over, in place of a segment at the end of the archive,
+	// what wal-receive has stored of it so far, followed by zeros, and is told of
+	// it. nil forbids it: a standby would take the segment for a whole one.
+	Tail func(tail wal.FileName)
 }
 
 // DefaultPatience is the time in which a segment that a parallel push overtook
@@ -40,6 +45,9 @@ const lookAgain = 500 * time.Millisecond
 func Fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst string, opts FetchOptions) error {
 	if opts.Patience == 0 {
 		opts.Patience = DefaultPatience
+	}
+	if name.Kind == wal.KindTail {
+		return fmt.Errorf("fetch %s: it is handed over for its segment only: %w", name, wal.ErrMismatch)
 	}
 	if isSegment(name) && !name.Segment.ValidFor(opts.SegmentSize) {
 		return fmt.Errorf("fetch %s: no segment of %s has that name: %w", name, opts.SegmentSize, wal.ErrMismatch)
@@ -113,7 +121,7 @@ func explainMissing(ctx context.Context, repo catalog.Cluster, name wal.FileName
 			return fmt.Errorf("look for later WAL: %w", err)
 		}
 		if !found {
-			return conclude(ctx, repo)
+			return fetchEnd(ctx, repo, name.Segment, dst, opts)
 		}
 		err = fetch(ctx, repo, name, dst, opts)
 		if !errors.Is(err, storage.ErrNotExist) {

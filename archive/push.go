@@ -30,6 +30,11 @@ type PushOptions struct {
 	// Repository tells the repository from others that Spool remembers
 	// (storage.Location.ID). Required with Spool.
 	Repository string
+
+	// Memory is how many bytes of an object are kept in memory before it is sent;
+	// more go to a file in TempDir. 0 and "" mean what they mean to spill.Buffer.
+	Memory  int
+	TempDir string
 }
 
 // PushResult says what Push did.
@@ -62,7 +67,7 @@ func Push(ctx context.Context, repo catalog.Cluster, path string, opts PushOptio
 	if err := introduce(ctx, repo, opts); err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
-	res, err := store(ctx, repo, name, f, sum, opts.Codec)
+	res, err := store(ctx, repo, name, f, sum, opts)
 	if err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
@@ -94,10 +99,15 @@ func inspect(f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSiz
 	} else {
 		err = checkText(content, name)
 	}
+	return sum, refuse(err)
+}
+
+// refuse makes errors about the content of a file refusals.
+func refuse(err error) error {
 	if errors.Is(err, wal.ErrSyntax) || errors.Is(err, wal.ErrMismatch) || errors.Is(err, wal.ErrPageHeader) {
-		err = fmt.Errorf("%w: %w; nothing was stored", ErrRefused, err)
+		return fmt.Errorf("%w: %w; nothing was stored", ErrRefused, err)
 	}
-	return sum, err
+	return err
 }
 
 // markLife is how long a mark in the spool stands for a look at the repository,
@@ -122,13 +132,13 @@ func introduce(ctx context.Context, repo catalog.Cluster, opts PushOptions) erro
 }
 
 // store encodes the file and creates its object by one request.
-func store(ctx context.Context, repo catalog.Cluster, name wal.FileName, f io.ReadSeeker, sum codec.Sum, opts codec.ObjectOptions) (res PushResult, err error) {
+func store(ctx context.Context, repo catalog.Cluster, name wal.FileName, f io.ReadSeeker, sum codec.Sum, opts PushOptions) (res PushResult, err error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return PushResult{}, err
 	}
-	var body spill.Buffer
+	body := spill.Buffer{Limit: opts.Memory, Dir: opts.TempDir}
 	defer func() { err = errors.Join(err, body.Close()) }()
-	fp, err := codec.EncodeObject(&body, name.String(), repo.SystemID, sum, f, opts)
+	fp, err := codec.EncodeObject(&body, name.String(), repo.SystemID, sum, f, opts.Codec)
 	if err != nil {
 		return PushResult{}, err
 	}
