@@ -207,12 +207,16 @@ func fileName(t testing.TB, name string) wal.FileName {
 	return f
 }
 
-// segmentOf builds the segment of that name as PostgreSQL 15 would begin it;
-// what follows the header is hard to compress and depends on seed.
+// segmentOf builds the segment of that name as PostgreSQL 15 would begin it. What
+// follows the header is hard to compress and depends on seed; for seed 0 it is
+// zeros, where only the name matters.
 func segmentOf(t testing.TB, name string, size wal.SegmentSize, seed uint64) []byte {
 	t.Helper()
-	s := fileName(t, name).Segment
-	return withHeader(hardData(int(size), seed), s.Timeline, s.Start(size), testSystemID, size)
+	s, b := fileName(t, name).Segment, make([]byte, size)
+	if seed != 0 {
+		b = hardData(int(size), seed)
+	}
+	return withHeader(b, s.Timeline, s.Start(size), testSystemID, size)
 }
 
 func withHeader(b []byte, t wal.Timeline, start wal.LSN, systemID uint64, size wal.SegmentSize) []byte {
@@ -228,20 +232,18 @@ func withHeader(b []byte, t wal.Timeline, start wal.LSN, systemID uint64, size w
 }
 
 // hardData looks like WAL of random uuid and jsonb columns: a third compresses.
+// It repeats itself, but further apart than compression looks back.
 func hardData(n int, seed uint64) []byte {
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	b := make([]byte, n)
-	const words = "customer order pending EUR "
-	for rest := b; len(rest) > 0; {
-		for i := 0; i < min(48, len(rest)); i += 8 {
-			var word [8]byte
-			binary.LittleEndian.PutUint64(word[:], rnd.Uint64())
-			copy(rest[i:], word[:])
+	const period, words = 1 << 20, "customer order pending EUR "
+	b := make([]byte, 0, period)
+	for len(b) < min(n, period) {
+		for range 6 {
+			b = binary.LittleEndian.AppendUint64(b, rnd.Uint64())
 		}
-		rest = rest[min(48, len(rest)):]
-		rest = rest[copy(rest, words):]
+		b = append(b, words...)
 	}
-	return b
+	return bytes.Repeat(b, n/len(b)+1)[:n]
 }
 
 const (

@@ -22,9 +22,9 @@ const (
 // archived returns a host that has archived segments.
 func archived(t *testing.T, names ...string) *host {
 	h := newHost(t)
-	h.push(t, "000000010000000000000001", segmentOf(t, "000000010000000000000001", small, 1))
+	h.push(t, "000000010000000000000001", segmentOf(t, "000000010000000000000001", small, 0))
 	for _, name := range names {
-		h.push(t, name, segmentOf(t, strings.TrimSuffix(name, ".partial"), small, 1))
+		h.push(t, name, segmentOf(t, strings.TrimSuffix(name, ".partial"), small, 0))
 	}
 	return h
 }
@@ -38,7 +38,7 @@ func fetchWanted(t *testing.T, h *host, repo catalog.Cluster, ctx context.Contex
 	if err != nil {
 		h.mustLeaveAlone(t, dst, err)
 	} else {
-		mustHold(t, dst, segmentOf(t, wanted, small, 1))
+		mustHold(t, dst, segmentOf(t, wanted, small, 0))
 	}
 	return took, err
 }
@@ -95,7 +95,7 @@ func TestHoleCloses(t *testing.T) {
 			n := 0
 			repo := h.through(func(op, key string) error {
 				if n++; n == at {
-					h.push(t, wanted, segmentOf(t, wanted, small, 1))
+					h.push(t, wanted, segmentOf(t, wanted, small, 0))
 				}
 				return nil
 			})

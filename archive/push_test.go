@@ -24,10 +24,16 @@ func TestPushFetchRoundTrip(t *testing.T) {
 	plain, x25519, hybrid := key{}, newKey(t), newHybridKey(t)
 	for _, size := range []wal.SegmentSize{1 << 20, 16 << 20, 64 << 20} { // hard data of the last spills to a file
 		for keyName, k := range map[string]key{"plain": plain, "x25519": x25519, "hybrid": hybrid} {
+			if keyName == "hybrid" && size > small {
+				continue // it differs from x25519 in the header alone
+			}
 			t.Run(fmt.Sprintf("%s/%s", size, keyName), func(t *testing.T) {
 				t.Parallel()
 				ctx, h := context.Background(), newHost(t)
 				for name, content := range filesOf(t, size) {
+					if isSegment(fileName(t, name)) && size > small && !strings.HasSuffix(name, ".partial") {
+						continue // one large file is enough
+					}
 					path, dst := h.write(t, name, content), filepath.Join(h.pgWAL, "RECOVERYXLOG")
 					opts := h.pushOptions()
 					opts.SegmentSize, opts.Codec.Recipients = size, k.recipients
@@ -210,7 +216,7 @@ func TestPushIntoEmptiedRepository(t *testing.T) {
 // object of that name there: never is that a refusal, a conflict or a success.
 func TestPushStoreErrors(t *testing.T) {
 	const name = "000000010000000000000001"
-	content := segmentOf(t, name, small, 1)
+	content := segmentOf(t, name, small, 0)
 	for _, there := range []bool{false, true} {
 		for _, fault := range faults {
 			for at := 1; ; at++ {
