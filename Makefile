@@ -6,6 +6,7 @@ REPO ?= file
 FUZZTIME ?= 30s
 BENCH ?= .
 TIMEOUT ?= 25m
+CRASHES ?= 200
 
 CACHE := .cache
 TOOLS := testdata/tools
@@ -17,7 +18,7 @@ SCRIPTS = .ci/run $(shell find . -name '*.sh' -not -path './$(CACHE)/*')
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: help build setup test lint demo bench fuzz cover clean distclean
+.PHONY: help build setup test crash lint demo bench fuzz cover clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ setup: ## install what the tests need into .cache (as root on Debian and Ubuntu,
 test: setup ## all tests, with the race detector; PKG=./codec/... for some
 	@CGO_ENABLED=1 WALDEN_TEST_STRICT=1 go test -race -timeout $(TIMEOUT) -json $(PKG) \
 		| go run ./$(TOOLS)/testreport
+
+crash: setup ## kill -9 each operation at CRASHES random moments, on a directory and on S3
+	WALDEN_TEST_STRICT=1 WALDEN_TEST_CRASHES=$(CRASHES) go test -count=1 -v -timeout 6h -run '^TestCrash' ./internal/story
 
 lint: ## format, vet, staticcheck, go.mod, the import rule, shell scripts
 	@$(TOOLS)/setup.sh lint

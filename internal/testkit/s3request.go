@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// mustDo sends one signed request of the owner. The path and the query have
-// to be in the canonical form that AWS Signature Version 4 wants.
-func (s *S3) mustDo(t testing.TB, method, path, query string, body []byte) {
+// mustDo sends one signed request of the owner and returns the answer's body.
+// The path and the query have to be in the canonical form that AWS Signature
+// Version 4 wants.
+func (s *S3) mustDo(t testing.TB, method, path, query string, body []byte) []byte {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, s.Endpoint+path+"?"+query, bytes.NewReader(body))
 	if err != nil {
@@ -26,13 +27,14 @@ func (s *S3) mustDo(t testing.TB, method, path, query string, body []byte) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp.StatusCode/100 != 2 {
 		t.Fatalf("%s %s: %s: %s", method, path, resp.Status, answer)
 	}
+	return answer
 }
 
 // signS3 adds the headers of AWS Signature Version 4. It is written out here
