@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"walden/catalog"
@@ -60,11 +62,11 @@ func Push(ctx context.Context, repo catalog.Cluster, path string, opts PushOptio
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
 	defer f.Close() // it was only read
-	sum, err := inspect(f, name, repo.SystemID, opts.SegmentSize)
+	sum, err := inspect(ctx, f, name, repo.SystemID, opts.SegmentSize)
 	if err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", path, err)
 	}
-	if err := introduce(ctx, repo, opts); err != nil {
+	if err := introduce(ctx, repo, name, filepath.Dir(path), opts); err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", name, err)
 	}
 	res, err := store(ctx, repo, name, f, sum, opts)
@@ -77,7 +79,7 @@ func Push(ctx context.Context, repo catalog.Cluster, path string, opts PushOptio
 // inspect sums up a file, and refuses one that is not what its name says. The
 // look at the content comes after the sum, which binds what is stored later:
 // a segment that PostgreSQL reuses in between is not stored under its old name.
-func inspect(f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSize) (codec.Sum, error) {
+func inspect(ctx context.Context, f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSize) (codec.Sum, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return codec.Sum{}, err
@@ -85,7 +87,7 @@ func inspect(f *os.File, name wal.FileName, systemID uint64, size wal.SegmentSiz
 	if !info.Mode().IsRegular() {
 		return codec.Sum{}, fmt.Errorf("not a regular file: %w", ErrRefused)
 	}
-	sum, err := codec.SumReader(f)
+	sum, err := codec.SumReader(interruptible{ctx, f})
 	if err != nil {
 		return codec.Sum{}, err
 	}
@@ -114,19 +116,68 @@ func refuse(err error) error {
 // which an operator may have emptied and begun anew.
 const markLife = time.Hour
 
-// introduce makes sure that the repository has the cluster's identity.
-func introduce(ctx context.Context, repo catalog.Cluster, opts PushOptions) error {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%d", opts.Repository, repo.SystemID, opts.SegmentSize))
-	mark := "cluster-" + hex.EncodeToString(sum[:8])
-	if opts.Spool != nil && opts.Spool.Marked(mark, markLife) {
+// introduce makes sure that the repository has the identity of the cluster, and
+// knows where the timeline of the file comes from. The latter must not be left to
+// archive_command alone: a cluster that was promoted while its archiving was off
+// never gets its history file archived, and then nothing would tell its timeline
+// from that of another copy of the same source. dir is where the history file
+// would lie, "" when somebody else stores it.
+func introduce(ctx context.Context, repo catalog.Cluster, name wal.FileName, dir string, opts PushOptions) error {
+	if introduced(repo, name, dir, opts) {
 		return nil
 	}
+	child := childTimeline(name, dir)
 	err := repo.EnsureIdentity(ctx, catalog.Identity{SegmentSize: opts.SegmentSize, PostgresVersion: opts.Major})
+	if err == nil && child != 0 {
+		err = storeHistory(ctx, repo, child, dir, opts)
+	}
 	if err != nil {
 		return err
 	}
 	if opts.Spool != nil {
-		_ = opts.Spool.Mark(mark) // a full disk costs a request the next time, not the archiving
+		_ = opts.Spool.Mark(introductionMark(repo, child, opts)) // a full disk costs a request the next time, not the archiving
+	}
+	return nil
+}
+
+// childTimeline is the timeline of which introduce stores the history: 0 for none.
+func childTimeline(name wal.FileName, dir string) wal.Timeline {
+	if name.Kind != wal.KindHistory && name.Timeline > 1 && dir != "" {
+		return name.Timeline
+	}
+	return 0
+}
+
+// introductionMark names what introduce has made sure of.
+func introductionMark(repo catalog.Cluster, child wal.Timeline, opts PushOptions) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%d\n%d", opts.Repository, repo.SystemID, opts.SegmentSize, child))
+	return "cluster-" + hex.EncodeToString(sum[:8])
+}
+
+// introduced reports whether introduce needs no request.
+func introduced(repo catalog.Cluster, name wal.FileName, dir string, opts PushOptions) bool {
+	return opts.Spool != nil && opts.Spool.Marked(introductionMark(repo, childTimeline(name, dir), opts), markLife)
+}
+
+// storeHistory stores the history file of a timeline that lies in dir beside the
+// timeline's segments. Where there is none, as in a directory of segments that
+// were saved from elsewhere, there is nothing to store.
+func storeHistory(ctx context.Context, repo catalog.Cluster, t wal.Timeline, dir string, opts PushOptions) error {
+	name := wal.FileName{Kind: wal.KindHistory, Timeline: t}
+	f, err := os.Open(filepath.Join(dir, name.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read
+	sum, err := inspect(ctx, f, name, repo.SystemID, opts.SegmentSize)
+	if err == nil {
+		_, err = store(ctx, repo, name, f, sum, opts)
+	}
+	if err != nil {
+		return fmt.Errorf("store %s first: %w", name, err)
 	}
 	return nil
 }
@@ -138,7 +189,7 @@ func store(ctx context.Context, repo catalog.Cluster, name wal.FileName, f io.Re
 	}
 	body := spill.Buffer{Limit: opts.Memory, Dir: opts.TempDir}
 	defer func() { err = errors.Join(err, body.Close()) }()
-	fp, err := codec.EncodeObject(&body, name.String(), repo.SystemID, sum, f, opts.Codec)
+	fp, err := codec.EncodeObject(&body, name.String(), repo.SystemID, sum, interruptible{ctx, f}, opts.Codec)
 	if err != nil {
 		return PushResult{}, err
 	}
@@ -175,4 +226,17 @@ func compare(ctx context.Context, repo catalog.Cluster, name wal.FileName, ours 
 			catalog.ErrConflict, ours, theirs)
 	}
 	return nil
+}
+
+// interruptible is a reader for whom the context counts between two reads.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i interruptible) Read(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(p)
 }

@@ -183,6 +183,37 @@ func TestPushRequests(t *testing.T) {
 	expect("a spool that is gone", 9, opts, "create cluster.json, get cluster.json, create 000000010000000000000009")
 }
 
+// TestPushStoresHistoryFirst: the history file of a timeline is in the repository
+// before its first segment, also when PostgreSQL never archives it.
+func TestPushStoresHistoryFirst(t *testing.T) {
+	ctx, h := context.Background(), newHost(t)
+	var seen requests
+	h.repo = catalog.Open(seen.of(h.repo.Store), testSystemID)
+	name := func(n int) string { return fmt.Sprintf("0000000200000000%08X", n) }
+	push := func(n int) (string, error) {
+		_, err := Push(ctx, h.repo, h.write(t, name(n), segmentOf(t, name(n), small, uint64(n))), h.pushOptions())
+		return seen.take(), err
+	}
+	h.write(t, "00000002.history", []byte("1\t0/300000\tno recovery target specified\n"))
+	for n, want := range []string{3: "create cluster.json, create 00000002.history, create " + name(3), 4: "create " + name(4)} {
+		if want == "" {
+			continue
+		}
+		if got, err := push(n); err != nil || got != want {
+			t.Errorf("segment %d: %s, %v; want %s", n, got, err, want)
+		}
+	}
+
+	copied := newHost(t) // another copy of the same source that came to a timeline 2 of its own
+	copied.repo = h.repo
+	copied.write(t, "00000002.history", []byte("1\t0/500000\tbefore 2026-11-21 08:15:30+00\n"))
+	_, err := Push(ctx, copied.repo, copied.write(t, name(5), segmentOf(t, name(5), small, 5)), copied.pushOptions())
+	mustBe(t, err, catalog.ErrConflict)
+	if h.holds(t, name(5)) {
+		t.Error("a segment of the other timeline 2 was stored")
+	}
+}
+
 func ageMarks(t *testing.T, h *host, by time.Duration) {
 	t.Helper()
 	marks, err := filepath.Glob(filepath.Join(h.spool.Dir(), "mark-*"))

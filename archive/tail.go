@@ -66,7 +66,7 @@ func storeTail(ctx context.Context, repo catalog.Cluster, tail wal.FileName, f *
 	if err := checkTail(content, tail, repo.SystemID, opts.SegmentSize); err != nil {
 		return PushResult{}, refuse(err)
 	}
-	if err := introduce(ctx, repo, opts); err != nil {
+	if err := introduce(ctx, repo, tail, "", opts); err != nil {
 		return PushResult{}, err
 	}
 	return store(ctx, repo, tail, content, sum, opts)

@@ -192,8 +192,7 @@ func (p *program) nextSteps(opts backup.FetchOptions, b catalog.Backup, loc stor
 	}
 	if !opts.Recovery.KeepArchiving {
 		s.WriteString("  archiving is off in it (archive_mode in postgresql.auto.conf), so that a copy cannot write into the repository of its source:\n" +
-			"  when it takes the source's place, run ALTER SYSTEM RESET archive_mode, restart it,\n" +
-			"  store its timeline's .history file, the newest in pg_wal, with 'walden wal-push', and take a new backup")
+			"  when it takes the source's place, run ALTER SYSTEM RESET archive_mode, restart it, and take a new backup")
 	}
 	return strings.TrimRight(s.String(), "\n")
 }

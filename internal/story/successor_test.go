@@ -1,7 +1,6 @@
 package story
 
 import (
-	"path/filepath"
 	"testing"
 
 	"walden/internal/testkit"
@@ -20,12 +19,10 @@ func TestSuccessor(t *testing.T) {
 	back := restore(t, repo, keys, "--target-lsn", fork, "--target-action", "promote")
 	promotes(t, back)
 	back.mustAdvise(t, "ALTER SYSTEM RESET archive_mode")
-	back.mustAdvise(t, "wal-push")
 	back.Exec(t, "ALTER SYSTEM RESET archive_mode")
 	back.Stop(t, testkit.Fast)
 	back = back.on(t, host)
 	back.Start(t)
-	host.must(t, "wal-push", filepath.Join(back.DataDir, "pg_wal", "00000002.history"))
 	host.must(t, "check", "--pgdata", back.DataDir)
 	host.must(t, "backup-push", back.DataDir)
 	secondLife := liveOnAndDie(t, back.Cluster)
