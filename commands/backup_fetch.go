@@ -62,7 +62,7 @@ func (p *program) fetchBackup(c *cli.Context) error {
 	}
 	b, err := chooseBackup(c, t.repo, aim, opts.Identities)
 	if err != nil {
-		return err
+		return fmt.Errorf("cluster %d: %w", t.repo.SystemID, err) // PGDATA may have chosen it
 	}
 	command, err := restoreCommand(c, loc)
 	if err != nil {
@@ -127,7 +127,7 @@ func chooseBackup(c *cli.Context, repo catalog.Cluster, aim catalog.Target, ids 
 			return b, catalog.CheckReach(b, backups, timelines, aim)
 		}
 	}
-	return catalog.Backup{}, fmt.Errorf("no backup %s of cluster %d (see 'walden info'): %w", id, repo.SystemID, storage.ErrNotExist)
+	return catalog.Backup{}, fmt.Errorf("no backup %s (see 'walden info'): %w", id, storage.ErrNotExist)
 }
 
 // restoreCommand returns the restore_command by which the restored server gets
