@@ -20,6 +20,9 @@ type FetchOptions struct {
 	Identities  []codec.Identity
 	Spool       *walspool.Spool
 
+	// Window holds segments that were prefetched; nil where there are none.
+	Window *Window
+
 	// Patience is how long a hole is looked at again before it is concluded:
 	// parallel pushes may land out of order. 0 means DefaultPatience.
 	Patience time.Duration
@@ -52,9 +55,19 @@ func Fetch(ctx context.Context, repo catalog.Cluster, name wal.FileName, dst str
 	if isSegment(name) && !name.Segment.ValidFor(opts.SegmentSize) {
 		return fmt.Errorf("fetch %s: no segment of %s has that name: %w", name, opts.SegmentSize, wal.ErrMismatch)
 	}
+	window := opts.Window
+	if name.Kind != wal.KindSegment {
+		window = nil
+	}
+	if window != nil && window.take(ctx, name.Segment, dst) {
+		return nil
+	}
 	err := fetch(ctx, repo, name, dst, opts)
 	if errors.Is(err, storage.ErrNotExist) {
 		err = explainMissing(ctx, repo, name, dst, opts)
+	}
+	if window != nil && errors.Is(err, ErrNotArchived) {
+		window.Ended(name.Segment)
 	}
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", name, err)

@@ -27,10 +27,11 @@ func (p *program) applyConfig(c *cli.Context) error {
 		if known == nil || known.Names()[0] != name || name == "config" {
 			return usagef("configuration file %s: there is no setting %q", file, name)
 		}
-		if findFlag([]*cli.Command{c.Command}, name) == nil || c.IsSet(name) {
+		own := findFlag([]*cli.Command{c.Command}, name)
+		if own == nil || c.IsSet(name) {
 			continue
 		}
-		if err := setFromConfig(c, known, values[name]); err != nil {
+		if err := setFromConfig(c, own, values[name]); err != nil {
 			return usagef("configuration file %s: %s: %w", file, name, err)
 		}
 	}

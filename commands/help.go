@@ -3,6 +3,7 @@ package commands
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -37,6 +38,7 @@ func writeOverview(b *strings.Builder, commands []*cli.Command) {
 	b.WriteString("walden - PostgreSQL backups and WAL archiving to S3-compatible storage or a directory\n\n" +
 		"Usage:\n   walden COMMAND [flags] [arguments]\n   walden COMMAND --help\n   walden --version\n\nCommands:\n")
 	width := 0
+	commands = slices.DeleteFunc(slices.Clone(commands), func(c *cli.Command) bool { return c.Hidden })
 	for _, c := range commands {
 		width = max(width, len(c.Name))
 	}
@@ -116,7 +118,7 @@ func valueOf(f cli.Flag, usage string) (placeholder, text string) {
 	switch f.(type) {
 	case *cli.DurationFlag:
 		return "DURATION", usage
-	case *cli.IntFlag:
+	case *cli.IntFlag, *cli.UintFlag:
 		return "NUMBER", usage
 	}
 	return "VALUE", usage

@@ -77,7 +77,7 @@ func (p *program) run(ctx context.Context, commands []*cli.Command, in invocatio
 }
 
 func (p *program) commands() []*cli.Command {
-	return []*cli.Command{p.backupPush(), p.backupFetch(), p.walPush(), p.walFetch(), p.info(), p.check()}
+	return []*cli.Command{p.backupPush(), p.backupFetch(), p.walPush(), p.walFetch(), p.walReceive(), p.walPrefetch(), p.info(), p.check()}
 }
 
 // app parses flags and calls the command. All that it would print is printed

@@ -21,6 +21,10 @@ func checkValue(f cli.Flag, value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 {
 			return fmt.Errorf("%q is not a number from 1 on", value)
 		}
+	case *cli.UintFlag:
+		if _, err := strconv.ParseUint(value, 10, 16); err != nil {
+			return fmt.Errorf("%q is not a number from 0 to 65535", value)
+		}
 	case *cli.BoolFlag:
 		if _, err := strconv.ParseBool(value); err != nil {
 			return fmt.Errorf("%q is neither true nor false", value)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -40,7 +41,7 @@ it appears under %p. Exit codes are those that keep recovery from ending too ear
    2     on a standby (standby.signal is there), for everything else: it asks again
    200   otherwise, for everything else: storage unreachable or denied, a damaged object, a hole in
          the WAL, wrong usage. PostgreSQL stops and does not promote; start it again when it's mended`,
-		Flags: concat(repoFlags(walTimeout), []cli.Flag{serverDataFlag(), clusterFlag(), identityFlag(), spoolFlag()}),
+		Flags: concat(repoFlags(walTimeout), []cli.Flag{serverDataFlag(), clusterFlag(), identityFlag(), spoolFlag(), fetchAheadFlag()}),
 		Action: func(c *cli.Context) error {
 			p.log.quiet()
 			if err := arguments(c, 2, 2); err != nil {
@@ -60,7 +61,7 @@ func (p *program) fetchWAL(c *cli.Context, file, path string) error {
 	if err != nil {
 		return err
 	}
-	store, _, err := p.openStore(c)
+	store, loc, err := p.openStore(c)
 	if err != nil {
 		return err
 	}
@@ -72,11 +73,21 @@ func (p *program) fetchWAL(c *cli.Context, file, path string) error {
 	if err != nil {
 		return err
 	}
-	spool, err := walspool.Open(spoolDir(c, path))
+	// The file itself takes shape beside its place, whatever is wrong with the
+	// disk of --spool: that is for what is prefetched.
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("hand over %s: %w", name, err)
+	}
+	beside, err := walspool.Open(filepath.Join(filepath.Dir(path), walspool.Hidden))
 	if err != nil {
 		return err
 	}
-	return archive.Fetch(c.Context, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: spool})
+	ahead := p.openAhead(c, t, loc, name, path, beside)
+	err = archive.Fetch(c.Context, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: beside, Window: ahead.window})
+	if err == nil {
+		ahead.goOn(name.Segment)
+	}
+	return err
 }
 
 // advise adds what to do about errors of which the core can't know it.

@@ -39,7 +39,7 @@ func TestDeliverAcrossFileSystemsWithoutItsName(t *testing.T) {
 	if err := os.Remove(temps(t, spool)[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.copyTo(dst); err != nil {
+	if err := copyBeside(f.f, dst); err != nil {
 		t.Fatal(err)
 	}
 	mustHold(t, dst, "content")

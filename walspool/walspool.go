@@ -140,18 +140,20 @@ type Temp struct {
 }
 
 // Temp creates an empty temporary file with a unique name.
-func (s *Spool) Temp() (*Temp, error) {
+func (s *Spool) Temp() (*Temp, error) { return s.temp(tempPrefix) }
+
+func (s *Spool) temp(prefix string) (*Temp, error) {
 	l, err := s.lock(unix.LOCK_SH)
 	if err != nil {
 		return nil, fmt.Errorf("lock spool: %w", err)
 	}
 	defer l.Close() // only its lock matters
-	f, err := os.CreateTemp(s.dir, tempPrefix)
+	f, err := os.CreateTemp(s.dir, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("create spool file: %w", err)
 	}
 	inherit(f.Name(), f.Chown)
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f, unix.LOCK_EX); err != nil { // it waits no longer than somebody in Await looks
 		return nil, errors.Join(fmt.Errorf("lock spool file: %w", err), os.Remove(f.Name()), f.Close())
 	}
 	return &Temp{f: f}, nil
@@ -171,7 +173,7 @@ func (t *Temp) ReadAt(p []byte, off int64) (int, error) { return t.f.ReadAt(p, o
 func (t *Temp) Deliver(dst string) error {
 	err := durable.Rename(t.f.Name(), dst)
 	if errors.Is(err, unix.EXDEV) {
-		err = t.copyTo(dst)
+		err = copyBeside(t.f, dst)
 	}
 	// dst has all there is to have, or not: what goes wrong with the temporary
 	// name changes nothing about that, and the next sweep finds it.
@@ -182,7 +184,9 @@ func (t *Temp) Deliver(dst string) error {
 	return nil
 }
 
-func (t *Temp) copyTo(dst string) error {
+// copyBeside delivers a copy of from, which it reads from its beginning, to dst on
+// another file system.
+func copyBeside(from *os.File, dst string) error {
 	beside, err := Open(filepath.Join(filepath.Dir(dst), Hidden))
 	if err != nil {
 		return err
@@ -191,10 +195,10 @@ func (t *Temp) copyTo(dst string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.f.Seek(0, io.SeekStart); err != nil {
+	if _, err := from.Seek(0, io.SeekStart); err != nil {
 		return errors.Join(err, to.Discard())
 	}
-	if _, err := to.f.ReadFrom(t.f); err != nil {
+	if _, err := to.f.ReadFrom(from); err != nil {
 		return errors.Join(err, to.Discard())
 	}
 	return to.Deliver(dst)
