@@ -286,7 +286,7 @@ func TestFetchToAFullDisk(t *testing.T) {
 		testkit.SkipOrFail(t, fmt.Sprintf("cannot mount a tmpfs: %v", err))
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(h.pgWAL, 0); err != nil {
+		if err := syscall.Unmount(h.pgWAL, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})

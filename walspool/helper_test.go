@@ -229,7 +229,7 @@ func tmpfs(t *testing.T, size int) string {
 		testkit.SkipOrFail(t, fmt.Sprintf("cannot mount a tmpfs: %v", err))
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil { // a file that is still open would be the test's fault
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil { // also after a failure that left files open
 			t.Errorf("unmount: %v", err)
 		}
 	})
