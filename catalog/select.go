@@ -57,8 +57,10 @@ func Choose(backups []Backup, timelines []Timeline, t Target) (Backup, error) {
 }
 
 // CheckReach returns ErrUnreachable when recovery from this backup can't reach the
-// target as far as is known.
+// target for sure. A transaction that was open when the backup ended can be
+// reached, but is not told from one that had ended: whoever names a backup knows.
 func CheckReach(b Backup, backups []Backup, timelines []Timeline, t Target) error {
+	t.XID = 0
 	if reason := unfit(b, backups, timelines, t); reason != "" {
 		return fmt.Errorf("%w: %s %s", ErrUnreachable, b.ID, reason)
 	}

@@ -169,6 +169,7 @@ func TestCheckReach(t *testing.T) {
 	err := CheckReach(b, []Backup{b}, nil, Target{Time: atHour(1)})
 	mustBe(t, err, ErrUnreachable)
 	mustSay(t, err.Error(), b.ID)
+	mustBe(t, CheckReach(b, []Backup{b}, nil, Target{XID: b.Commit.NextXID - 1}), nil) // perhaps it was open then
 	mustBe(t, CheckReach(withStatus(b, StatusDamaged), nil, nil, Target{}), ErrUnreachable)
 }
 
