@@ -11,6 +11,7 @@ import (
 	"walden/postgres/pgdata"
 	"walden/postgres/server"
 	"walden/storage"
+	"walden/walspool"
 )
 
 // Exit codes of every command; docs/exit-codes.md lists them for operators.
@@ -50,6 +51,7 @@ func exitCode(err error) int {
 	case is(errUsage, storage.ErrConfig, server.ErrConfig, codec.ErrKey, catalog.ErrAmbiguous):
 		return exitUsage
 	case is(errNo, errEmpty, archive.ErrRefused, archive.ErrNotArchived, archive.ErrHole, backup.ErrRefused, server.ErrOtherCluster, server.ErrBackupVoid,
+		server.ErrNoSlot, server.ErrWALRemoved, archive.ErrForked, walspool.ErrDiffers,
 		catalog.ErrConflict, catalog.ErrUnreachable, storage.ErrNotExist, storage.ErrCorrupt, codec.ErrCorrupt,
 		pgdata.ErrControl, pgdata.ErrVersion, pgdata.ErrTablespace):
 		return exitNo

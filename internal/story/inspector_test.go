@@ -69,7 +69,7 @@ var layout = []struct {
 	check   func(i *inspector, name string, body []byte) error
 }{
 	{regexp.MustCompile(`^\d+/cluster\.json$`), checkRecord[catalog.Identity]},
-	{regexp.MustCompile(`^\d+/wal/[0-9A-F]{8}/[0-9A-F]{8}/[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?$`), checkWAL},
+	{regexp.MustCompile(`^\d+/wal/[0-9A-F]{8}/[0-9A-F]{8}/[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup|\.[0-9A-F]{16}\.tail)?$`), checkWAL},
 	{regexp.MustCompile(`^\d+/wal/[0-9A-F]{8}\.history$`), checkWAL},
 	{regexp.MustCompile(`^\d+/backups/[^/]+/start\.json$`), checkRecord[catalog.Start]},
 	{regexp.MustCompile(`^\d+/backups/[^/]+/backup\.json$`), checkRecord[catalog.Commit]},

@@ -104,3 +104,16 @@ func (h History) SwitchPoint(tli Timeline) (lsn LSN, ok bool) {
 	}
 	return 0, false
 }
+
+// After is the timeline that follows tli on the path of h. It is 0 where none does: for h.Timeline itself, and for
+// timelines that h doesn't pass through.
+func (h History) After(tli Timeline) Timeline {
+	next := h.Timeline
+	for _, a := range slices.Backward(h.Ancestors) {
+		if a.Timeline == tli {
+			return next
+		}
+		next = a.Timeline
+	}
+	return 0
+}

@@ -156,3 +156,15 @@ func FuzzParseHistory(f *testing.F) {
 		}
 	})
 }
+
+func TestHistoryAfter(t *testing.T) {
+	h, err := wal.ParseHistory(7, []byte("1\t0/3000000\tx\n2\t0/5000000\tx\n5\t0/4000000\tx\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for tli, want := range map[wal.Timeline]wal.Timeline{1: 2, 2: 5, 5: 7, 7: 0, 3: 0, 0: 0} {
+		if got := h.After(tli); got != want {
+			t.Errorf("after %d comes %d, want %d", tli, got, want)
+		}
+	}
+}
