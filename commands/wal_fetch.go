@@ -83,7 +83,7 @@ func (p *program) fetchWAL(c *cli.Context, file, path string) error {
 		return err
 	}
 	ahead := p.openAhead(c, t, loc, name, path, beside)
-	err = archive.Fetch(c.Context, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: beside, Window: ahead.window})
+	err = archive.Fetch(c.Context, t.repo, name, path, archive.FetchOptions{SegmentSize: size, Identities: ids, Spool: beside, Window: ahead.window, Tail: p.allowTail()})
 	if err == nil {
 		ahead.goOn(name.Segment)
 	}
