@@ -15,6 +15,10 @@ import (
 // badly hold less.
 const SliceSize = 32 << 20
 
+// manifestMemory is how much of a manifest is kept in memory: that of some ten
+// thousand files.
+const manifestMemory = 4 << 20
+
 // What pg_backup_stop gives goes into these files of a backup.
 const (
 	labelPath = "backup_label"

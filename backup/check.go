@@ -21,7 +21,7 @@ type ArchiveCheck struct {
 // CheckArchiving proves that the running server of a data directory archives into
 // the repository: it ends the current WAL segment and waits until the repository
 // has it. ErrRefused means that the server can't archive as it is configured or in
-// its role; ErrWaiting that the segment did not arrive within timeout.
+// its role, or that the segment did not arrive within timeout.
 func CheckArchiving(ctx context.Context, repo catalog.Cluster, dir string, cfg server.Config, timeout time.Duration) (c ArchiveCheck, err error) {
 	s, err := connect(ctx, dir, cfg)
 	if err != nil {

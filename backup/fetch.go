@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,10 +40,9 @@ type fetcher struct {
 	places map[uint32]string // where each tablespace goes
 	owner  *owner            // nil: files belong to whoever runs this
 
-	sources  []string                 // the backups that extents point into
-	decoders chan *codec.FrameDecoder // those at rest
-	links    []catalog.Entry          // symbolic links, which are made when all else is there
-	labelled bool                     // there is a backup_label
+	sources  []string        // the backups that extents point into
+	links    []catalog.Entry // symbolic links, which are made when all else is there
+	labelled bool            // there is a backup_label
 }
 
 // Fetch restores a complete backup into opts.Dir and sets up recovery. When it
@@ -65,7 +63,7 @@ func Fetch(ctx context.Context, repo catalog.Cluster, b catalog.Backup, opts Fet
 	if err := f.prepare(); err != nil {
 		return err
 	}
-	var manifest spill.Buffer
+	manifest := spill.Buffer{Limit: manifestMemory}
 	defer func() { err = errors.Join(err, manifest.Close()) }()
 	if err := f.repo.ReadManifest(ctx, f.commit, &manifest); err != nil {
 		return err
@@ -263,9 +261,6 @@ func (f *fetcher) unpack(ctx context.Context, manifest *spill.Buffer) (control *
 		return nil, fmt.Errorf("manifest of %s names backup %s: %w", f.commit.ID, m.Header.Backup, codec.ErrCorrupt)
 	}
 	f.sources = m.Header.Sources
-	if err := f.makeDecoders(); err != nil {
-		return nil, err
-	}
 	jobs := f.opts.Jobs
 	if jobs <= 0 {
 		jobs = DefaultJobs()
@@ -290,19 +285,6 @@ func (f *fetcher) unpack(ctx context.Context, manifest *spill.Buffer) (control *
 		return nil, fmt.Errorf("backup %s holds no %s: %w", f.commit.ID, labelPath, codec.ErrCorrupt)
 	}
 	return control, f.fetchControl(ctx, *control)
-}
-
-func (f *fetcher) makeDecoders() error {
-	cores := runtime.GOMAXPROCS(0)
-	f.decoders = make(chan *codec.FrameDecoder, cores)
-	for range cores {
-		dec, err := codec.NewFrameDecoder()
-		if err != nil {
-			return err
-		}
-		f.decoders <- dec
-	}
-	return nil
 }
 
 // distribute makes directories as they come, and sends files to the workers in

@@ -115,7 +115,7 @@ func (p *pusher) take(ctx context.Context) (err error) {
 	if err := p.start(ctx); err != nil {
 		return err
 	}
-	var manifest spill.Buffer
+	manifest := spill.Buffer{Limit: manifestMemory}
 	defer func() { err = errors.Join(err, manifest.Close()) }()
 	p.manifest, err = catalog.NewManifestWriter(&manifest,
 		catalog.ManifestHeader{Backup: p.commit.ID, SystemID: p.ctl.SystemID, Sources: []string{p.commit.ID}})
@@ -164,7 +164,7 @@ func (p *pusher) start(ctx context.Context) (err error) {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	p.commit.StartedAt, p.commit.WAL.StartLSN = now, lsn
+	p.commit.SystemID, p.commit.StartedAt, p.commit.WAL.StartLSN = p.ctl.SystemID, now, lsn
 	return p.repo.CreateStart(ctx, catalog.Start{
 		ID: p.commit.ID, Type: "full", StartedAt: now, Host: p.opts.Host, DataDirectory: p.dir,
 		PostgresVersion: p.server.VersionNum, FromStandby: p.server.InRecovery,

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
@@ -51,18 +50,21 @@ func (b *batcher) flush() []catalog.Entry {
 
 // worker restores batches until there are no more.
 func (f *fetcher) worker(ctx context.Context, batches <-chan []catalog.Entry) error {
-	ring := newRing()
+	r, err := f.newFrameReader(ctx)
+	if err != nil {
+		return err
+	}
 	for batch := range batches {
-		if err := f.restoreBatch(ctx, batch, ring); err != nil {
+		if err := f.restoreBatch(batch, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *fetcher) restoreBatch(ctx context.Context, batch []catalog.Entry, ring chan *fetched) error {
-	r := f.read(ctx, batch, ring)
-	defer r.close()
+func (f *fetcher) restoreBatch(batch []catalog.Entry, r *frameReader) (err error) {
+	defer func() { err = errors.Join(err, r.close()) }()
+	r.expect(batch)
 	for _, e := range batch {
 		if err := f.file(e, r); err != nil {
 			return fmt.Errorf("restore %s: %w", e.Path, err)
@@ -92,8 +94,9 @@ func (f *fetcher) file(e catalog.Entry, r *frameReader) (err error) {
 }
 
 // content writes the content of a file to w and verifies its SHA-256.
-func (f *fetcher) content(w io.Writer, e catalog.Entry, r *frameReader) error {
+func (f *fetcher) content(w *os.File, e catalog.Entry, r *frameReader) error {
 	sum := sha256.New()
+	var size int64
 	for _, x := range e.Extents {
 		b, err := r.content(x)
 		if err != nil {
@@ -103,6 +106,9 @@ func (f *fetcher) content(w io.Writer, e catalog.Entry, r *frameReader) error {
 		if _, err := w.Write(b); err != nil {
 			return err
 		}
+		// The disk works from the first file on, and not after the last one only.
+		durable.StartWriteback(w, size, x.Size)
+		size += x.Size
 		f.report.Add(x.Size)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != e.SHA256 {
@@ -126,7 +132,11 @@ const controlTemp = pgdata.ControlPath + ".walden"
 // fetchControl restores pg_control under its temporary name.
 func (f *fetcher) fetchControl(ctx context.Context, e catalog.Entry) error {
 	e.Path = controlTemp
-	return f.restoreBatch(ctx, []catalog.Entry{e}, newRing())
+	r, err := f.newFrameReader(ctx)
+	if err != nil {
+		return err
+	}
+	return f.restoreBatch([]catalog.Entry{e}, r)
 }
 
 // publishControl makes the restored directory a cluster.

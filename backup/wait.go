@@ -50,7 +50,7 @@ func awaitWAL(ctx context.Context, repo catalog.Cluster, need catalog.WALNeed, s
 		select {
 		case <-ctx.Done():
 			return missing, ctx.Err()
-		case <-time.After(every):
+		case <-time.After(min(every, time.Until(giveUp))):
 		}
 	}
 }
