@@ -25,6 +25,7 @@ var errNoAnswer = errors.New("no answer")
 // from its last progress.
 type effort struct {
 	timeout time.Duration
+	most    int // tries; 0: no limit
 	since   time.Time
 	tries   int
 	last    error // of the try before
@@ -90,7 +91,7 @@ func (e *effort) failed(ctx context.Context, err error) error {
 	default:
 		return err
 	}
-	if time.Since(e.since)+pause >= e.timeout {
+	if e.tries == e.most || time.Since(e.since)+pause >= e.timeout {
 		return e.summary(err)
 	}
 	e.last = err

@@ -17,6 +17,10 @@ type Options struct {
 	// moves bytes.
 	Timeout time.Duration
 
+	// Tries is how often an operation is tried within Timeout at most, counted
+	// from its last progress; 0 means as often as that allows.
+	Tries int
+
 	// CAFile names a PEM file of certificate authorities that are trusted
 	// beside the system's and the location's.
 	CAFile string
@@ -39,14 +43,20 @@ func Open(loc Location, opts Options) (Store, error) {
 	}
 	switch loc.scheme {
 	case schemeFile:
-		return newRetryStore(newFileStore(loc.path), loc, opts.Timeout), nil
+		return withRetries(newFileStore(loc.path), loc, opts), nil
 	case schemeS3:
 		s3, err := newS3Store(loc, opts)
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", loc, err)
 		}
-		return newRetryStore(s3, loc, opts.Timeout), nil
+		return withRetries(s3, loc, opts), nil
 	default:
 		return nil, fmt.Errorf("open storage: %w: the location is empty", ErrConfig)
 	}
+}
+
+func withRetries(inner Store, loc Location, opts Options) Store {
+	s := newRetryStore(inner, loc, opts.Timeout)
+	s.tries = opts.Tries
+	return s
 }

@@ -23,10 +23,17 @@ type retryStore struct {
 	inner   Store
 	loc     Location
 	timeout time.Duration
+	tries   int // 0: no limit
 }
 
 func newRetryStore(inner Store, loc Location, timeout time.Duration) *retryStore {
 	return &retryStore{inner: inner, loc: loc, timeout: timeout}
+}
+
+func (s *retryStore) newEffort() *effort {
+	e := newEffort(s.timeout)
+	e.most = s.tries
+	return e
 }
 
 // name is how a message names an object: where it is, not how to get there.
@@ -55,7 +62,7 @@ func (s *retryStore) wrap(op, key string, err error) error {
 
 func (s *retryStore) Stat(ctx context.Context, key string) (Info, error) {
 	var info Info
-	err := newEffort(s.timeout).run(ctx, func(ctx context.Context, _ *watch) (err error) {
+	err := s.newEffort().run(ctx, func(ctx context.Context, _ *watch) (err error) {
 		info, err = s.inner.Stat(ctx, key)
 		return err
 	})
@@ -64,7 +71,7 @@ func (s *retryStore) Stat(ctx context.Context, key string) (Info, error) {
 
 func (s *retryStore) Delete(ctx context.Context, keys ...string) error {
 	for batch := range slices.Chunk(keys, deleteBatch) {
-		err := newEffort(s.timeout).run(ctx, func(ctx context.Context, _ *watch) error {
+		err := s.newEffort().run(ctx, func(ctx context.Context, _ *watch) error {
 			return s.inner.Delete(ctx, batch...)
 		})
 		if err != nil && len(batch) > 1 {
@@ -81,7 +88,7 @@ func (s *retryStore) Delete(ctx context.Context, keys ...string) error {
 func (s *retryStore) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		stopped := false
-		effort := newEffort(s.timeout)
+		effort := s.newEffort()
 		err := effort.run(ctx, func(ctx context.Context, w *watch) error {
 			for info, err := range s.inner.List(ctx, prefix, after) {
 				if err != nil {
@@ -108,7 +115,7 @@ func (s *retryStore) List(ctx context.Context, prefix, after string) iter.Seq2[I
 // without a clear answer: it may have been our own.
 func (s *retryStore) Create(ctx context.Context, key string, body io.ReadSeeker, size int64) (Info, error) {
 	var info Info
-	effort := newEffort(s.timeout)
+	effort := s.newEffort()
 	err := effort.run(ctx, func(ctx context.Context, w *watch) (err error) {
 		info, err = s.inner.Create(ctx, key, &movingBody{ReadSeeker: body, watch: w}, size)
 		return err

@@ -10,7 +10,7 @@ import (
 // Get's body goes on from the byte reached when the connection is cut.
 func (s *retryStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &resumer{store: s, ctx: ctx, cancel: cancel, key: key, off: off, left: n, end: -1, effort: newEffort(s.timeout)}
+	r := &resumer{store: s, ctx: ctx, cancel: cancel, key: key, off: off, left: n, end: -1, effort: s.newEffort()}
 	if err := r.open(); err != nil {
 		cancel()
 		return nil, s.wrap("get", key, err)
