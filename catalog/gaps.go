@@ -65,3 +65,28 @@ func (g Gap) Lost(t Timeline) bool {
 	}
 	return true
 }
+
+// Missing returns the parts of the gap that are still not in the repository. t is
+// the gap's timeline; there is nothing stored of these ranges.
+func (g Gap) Missing(t Timeline, size wal.SegmentSize) []Range {
+	var missing []Range
+	next, last := g.First.Number(size), g.Last.Number(size)
+	until := func(end uint64) { // exclusive
+		if end > last+1 {
+			end = last + 1
+		}
+		if next < end {
+			missing = append(missing, Range{
+				First:    wal.NumberedSegment(g.First.Timeline, next, size),
+				Last:     wal.NumberedSegment(g.First.Timeline, end-1, size),
+				Segments: int(end - next),
+			})
+		}
+	}
+	for _, r := range t.Ranges {
+		until(r.First.Number(size))
+		next = max(next, r.Last.Number(size)+1)
+	}
+	until(last + 1)
+	return missing
+}
