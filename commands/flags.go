@@ -86,7 +86,8 @@ func identityFlag() cli.Flag {
 const repeatable = "for several, repeat it or put commas between"
 
 // openStore opens the repository that the flags name. It makes no request.
-func (p *program) openStore(c *cli.Context) (storage.Store, storage.Location, error) {
+// Changes apply to what the flags say of how to use it.
+func (p *program) openStore(c *cli.Context, changes ...func(*storage.Options)) (storage.Store, storage.Location, error) {
 	raw := c.String("repo")
 	if raw == "" {
 		return nil, storage.Location{}, usagef("which repository? give --repo or set WALDEN_REPO")
@@ -98,11 +99,15 @@ func (p *program) openStore(c *cli.Context) (storage.Store, storage.Location, er
 	if c.Duration("timeout") <= 0 {
 		return nil, storage.Location{}, usagef("--timeout must be more than 0")
 	}
-	store, err := storage.Open(loc, storage.Options{
+	opts := storage.Options{
 		Timeout:   c.Duration("timeout"),
 		CAFile:    p.env.Getenv("AWS_CA_BUNDLE"),
 		UserAgent: "walden/" + p.env.Version,
-	})
+	}
+	for _, change := range changes {
+		change(&opts)
+	}
+	store, err := storage.Open(loc, opts)
 	return store, loc, err
 }
 

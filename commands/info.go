@@ -51,6 +51,7 @@ type infoCluster struct {
 	SegmentSize     wal.SegmentSize `json:"wal_segment_size"`
 	Backups         []infoBackup    `json:"backups"`
 	Timelines       []infoTimeline  `json:"timelines"`
+	Gaps            []infoGap       `json:"gaps"`
 }
 
 type infoBackup struct {
@@ -137,7 +138,7 @@ func (p *program) clustersToShow(c *cli.Context, store storage.Store) ([]catalog
 
 // describe collects what the repository holds of a cluster, which may be nothing.
 func describe(ctx context.Context, repo catalog.Cluster, ids []codec.Identity) (infoCluster, error) {
-	shown := infoCluster{SystemID: repo.SystemID, Backups: []infoBackup{}, Timelines: []infoTimeline{}}
+	shown := infoCluster{SystemID: repo.SystemID, Backups: []infoBackup{}, Timelines: []infoTimeline{}, Gaps: []infoGap{}}
 	id, err := repo.Identity(ctx)
 	if errors.Is(err, storage.ErrNotExist) {
 		known, err := repo.Known(ctx)
@@ -164,6 +165,11 @@ func describe(ctx context.Context, repo catalog.Cluster, ids []codec.Identity) (
 	for _, t := range timelines {
 		shown.Timelines = append(shown.Timelines, describeTimeline(t))
 	}
+	gaps, err := repo.Gaps(ctx)
+	if err != nil {
+		return shown, err
+	}
+	shown.Gaps = describeGaps(gaps, timelines, id.SegmentSize)
 	return shown, nil
 }
 
@@ -262,12 +268,14 @@ func (c infoCluster) writeText(w io.Writer) {
 	}
 	if len(c.Timelines) == 0 {
 		fmt.Fprintln(w, "  no WAL")
+		writeGaps(w, c.Gaps)
 		return
 	}
 	fmt.Fprintln(w, "\n  TIMELINE\tFIRST SEGMENT\tLAST SEGMENT\tSEGMENTS\tSTORED\t")
 	for _, t := range c.Timelines {
-		t.writeText(w)
+		t.writeText(w, c.Gaps)
 	}
+	writeGaps(w, c.Gaps)
 }
 
 func (b infoBackup) writeText(w io.Writer) {
@@ -288,11 +296,14 @@ func (b infoBackup) writeText(w io.Writer) {
 	}
 }
 
-func (t infoTimeline) writeText(w io.Writer) {
+func (t infoTimeline) writeText(w io.Writer, gaps []infoGap) {
 	for i, r := range t.Ranges {
 		note := ""
 		if i > 0 {
 			note = "after a hole"
+			if explained(t.Ranges[i-1].Last, r.First, gaps) {
+				note = "after a gap: given up, see below"
+			}
 		} else if t.Parent != nil {
 			note = fmt.Sprintf("left timeline %s at %s", *t.Parent, *t.SwitchAt)
 		}

@@ -3,20 +3,35 @@ package commands
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"walden/archive"
+	"walden/catalog"
 	"walden/codec"
 	"walden/postgres/wal"
+	"walden/storage"
 	"walden/walspool"
 )
 
 // walTimeout is how long wal-push and wal-fetch keep trying: PostgreSQL tries
 // again by itself.
 const walTimeout = 30 * time.Second
+
+const (
+	aheadFlag    = "ahead"
+	backfillFlag = "backfill"
+	dropFlag     = "drop-when-pg-wal-over"
+)
+
+// mostAhead bounds how many files are stored at once unless --ahead says
+// otherwise.
+const mostAhead = 8
 
 func (p *program) walPush() *cli.Command {
 	return p.command(&cli.Command{
@@ -30,9 +45,31 @@ func (p *program) walPush() *cli.Command {
 
 Exits 0 only when every byte is in the repository and the store has confirmed its checksum. A
 file that is not what its name and the cluster say is refused, and so is other content under a
-name that the repository holds; the same content again is a success. Nothing is ever replaced.`,
-		Flags: concat(repoFlags(walTimeout), encryptFlags(codec.LevelFastest), []cli.Flag{serverDataFlag(), clusterFlag(), spoolFlag()}),
+name that the repository holds; the same content again is a success. Nothing is ever replaced.
+
+Where PostgreSQL waits with more files, it stores several at once, and records those that it was
+not asked for yet in the spool, for the calls that will ask for them.
+
+--` + backfillFlag + ` (without %p) looks at all of pg_wal, and stores what is complete there and lacking in
+the repository although PostgreSQL takes it for archived, as after a failover.
+
+--` + dropFlag + ` keeps the database alive at the price of its history: when the repository
+can't take a segment, and the segments in pg_wal together are larger than that, it exits 0 and the
+segment is lost. Recovery can't pass the gap, which 'walden info' shows: take a backup after it.
+Without it nothing is ever given up.`,
+		Flags: concat(repoFlags(walTimeout), encryptFlags(codec.LevelFastest), []cli.Flag{
+			serverDataFlag(), clusterFlag(), spoolFlag(),
+			intFlag(aheadFlag, "`N`how many files to store at once, the requested one included"),
+			stringFlag(dropFlag, "", "`LIMIT`give up segments while the repository is away and pg_wal is larger than this: a size such as 20GB, or a percentage of its volume such as 80%"),
+			boolFlag(backfillFlag, "store what pg_wal holds and the repository lacks"),
+		}),
 		Action: func(c *cli.Context) error {
+			if c.Bool(backfillFlag) {
+				if err := arguments(c, 0, 0); err != nil {
+					return err
+				}
+				return p.backfillWAL(c)
+			}
 			p.log.quiet()
 			if err := arguments(c, 1, 1); err != nil {
 				return err
@@ -42,15 +79,45 @@ name that the repository holds; the same content again is a success. Nothing is 
 	})
 }
 
+// aheadOf returns how many files are stored at once: one more than there are
+// cores, because they wait for the store most of the time.
+func aheadOf(c *cli.Context) int {
+	if n := c.Int(aheadFlag); n > 0 {
+		return n
+	}
+	return min(1+runtime.GOMAXPROCS(0), mostAhead)
+}
+
+// pushMemory bounds the compressed files in memory, of all that are stored at
+// once, in bytes. What is larger goes to temporary files.
+const pushMemory = 64 << 20
+
+// pushOptions collects what it takes to store files that lie beside path.
+func (p *program) pushOptions(c *cli.Context, t target, loc storage.Location, path string) (archive.PushOptions, error) {
+	codecOptions, err := objectOptions(c)
+	if err != nil {
+		return archive.PushOptions{}, err
+	}
+	size, err := t.segmentSize(c.Context)
+	return archive.PushOptions{
+		SegmentSize: size,
+		Major:       t.major(),
+		Codec:       codecOptions,
+		Repository:  loc.ID(),
+		Spool:       p.optionalSpool(c, t, path),
+		Memory:      pushMemory / aheadOf(c),
+	}, err
+}
+
 func (p *program) pushWAL(c *cli.Context, path string) error {
 	if _, err := wal.ParseFileName(filepath.Base(path)); err != nil {
 		return fmt.Errorf("%s: %w: %w", path, archive.ErrRefused, errNotWAL)
 	}
-	store, loc, err := p.openStore(c)
+	drop, err := p.dropOptions(c)
 	if err != nil {
 		return err
 	}
-	codecOptions, err := objectOptions(c)
+	store, loc, err := p.openStore(c)
 	if err != nil {
 		return err
 	}
@@ -61,26 +128,67 @@ func (p *program) pushWAL(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	size, err := t.segmentSize(c.Context)
+	opts, err := p.pushOptions(c, t, loc, path)
 	if err != nil {
 		return err
 	}
-	res, err := archive.Push(c.Context, t.repo, path, archive.PushOptions{
-		SegmentSize: size,
-		Major:       t.major(),
-		Codec:       codecOptions,
-		Repository:  loc.ID(),
-		Spool:       p.optionalSpool(c, t, path),
-	})
+	later, _, err := p.openStore(c, func(o *storage.Options) { o.Tries = 1 })
 	if err != nil {
 		return err
 	}
-	what := "stored"
-	if res.Existed {
-		what = "already stored"
+	res, err := archive.PushOrDrop(c.Context, t.repo, path, archive.AheadOptions{PushOptions: opts, Ahead: aheadOf(c), Later: later}, drop)
+	if err != nil {
+		return err
 	}
-	p.log.Info().Msg(fmt.Sprintf("%s %s, %d bytes in the repository", what, res.Fingerprint.Name, res.StoredSize))
+	p.reportPush(filepath.Base(path), res)
 	return nil
+}
+
+// hastyTimeout is how long storage may leave a segment without an answer while
+// others are being given up.
+const hastyTimeout = time.Second
+
+// dropOptions reads what may be given up.
+func (p *program) dropOptions(c *cli.Context) (drop archive.DropOptions, err error) {
+	raw := c.String(dropFlag)
+	if raw == "" {
+		return drop, nil
+	}
+	if drop.Over, err = archive.ParseLimit(raw); err != nil {
+		return drop, usagef("--%s: %w", dropFlag, err)
+	}
+	drop.Host, _ = os.Hostname() // a record without it is better than none
+	drop.Hasty, _, err = p.openStore(c, func(o *storage.Options) { o.Timeout = min(o.Timeout, hastyTimeout) })
+	return drop, err
+}
+
+// reportPush says what was done. What was given up must not go unnoticed.
+func (p *program) reportPush(name string, res archive.DropResult) {
+	switch {
+	case res.Dropped != nil:
+		p.log.Warn().Msg(fmt.Sprintf("GAVE UP %s, which is NOT in the repository: %s; recovery can't pass this gap: "+
+			"take a backup when storage is back", name, oneLine(res.Dropped)))
+	case res.Recorded:
+		p.log.Info().Msg(fmt.Sprintf("%s was stored by an earlier call", name))
+	case res.Existed:
+		p.log.Info().Msg(fmt.Sprintf("already stored %s, %d bytes in the repository", name, res.StoredSize))
+	default:
+		p.log.Info().Msg(fmt.Sprintf("stored %s, %d bytes in the repository", name, res.StoredSize))
+	}
+	if len(res.Ahead) > 0 {
+		p.log.Info().Msg("stored ahead: " + strings.Join(res.Ahead, ", "))
+	}
+	p.reportGaps(res.Gaps, res.GapsError)
+}
+
+// reportGaps says what the repository knows now of WAL that was given up.
+func (p *program) reportGaps(gaps []catalog.Gap, failed error) {
+	for _, g := range gaps {
+		p.log.Warn().Msg(fmt.Sprintf("storage is back; the WAL from %s to %s that was given up is a gap now in the repository: take a backup", g.First, g.Last))
+	}
+	if failed != nil {
+		p.log.Warn().Msg(oneLine(failed))
+	}
 }
 
 var errNotWAL = errors.New("its name is not that of a WAL file, such as 00000001000000A000000042 or 00000002.history")
