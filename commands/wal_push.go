@@ -29,9 +29,12 @@ const (
 	dropFlag     = "drop-when-pg-wal-over"
 )
 
-// mostAhead bounds how many files are stored at once unless --ahead says
-// otherwise.
-const mostAhead = 8
+// defaultMostAhead bounds how many files are stored at once where nobody says how
+// many, and mostAhead where somebody does.
+const (
+	defaultMostAhead = 8
+	mostAhead        = 64
+)
 
 func (p *program) walPush() *cli.Command {
 	return p.command(&cli.Command{
@@ -59,7 +62,8 @@ segment is lost. Recovery can't pass the gap, which 'walden info' shows: take a 
 Without it nothing is ever given up.`,
 		Flags: concat(repoFlags(walTimeout), encryptFlags(codec.LevelFastest), []cli.Flag{
 			serverDataFlag(), clusterFlag(), spoolFlag(),
-			intFlag(aheadFlag, "`N`how many files to store at once, the requested one included"),
+			&cli.UintFlag{Name: aheadFlag, EnvVars: []string{envName(aheadFlag)}, DefaultText: "by cores",
+				Usage: "`N`how many files to store at once, the requested one included"},
 			stringFlag(dropFlag, "", "`LIMIT`give up segments while the repository is away and pg_wal is larger than this: a size such as 20GB, or a percentage of its volume such as 80%"),
 			boolFlag(backfillFlag, "store what pg_wal holds and the repository lacks"),
 		}),
@@ -79,13 +83,13 @@ Without it nothing is ever given up.`,
 	})
 }
 
-// aheadOf returns how many files are stored at once: one more than there are
-// cores, because they wait for the store most of the time.
+// aheadOf returns how many files are stored at once: where nobody says it, one
+// more than there are cores, because they wait for the store most of the time.
 func aheadOf(c *cli.Context) int {
-	if n := c.Int(aheadFlag); n > 0 {
-		return n
+	if c.IsSet(aheadFlag) {
+		return int(min(max(1, c.Uint(aheadFlag)), mostAhead))
 	}
-	return min(1+runtime.GOMAXPROCS(0), mostAhead)
+	return min(1+runtime.GOMAXPROCS(0), defaultMostAhead)
 }
 
 // pushMemory bounds the compressed files in memory, of all that are stored at
