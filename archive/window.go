@@ -28,6 +28,7 @@ type Window struct {
 	systemID uint64
 	size     wal.SegmentSize
 	ahead    int
+	ready    bool
 }
 
 // WindowOptions say which window is meant. All but Ahead are required.
@@ -78,8 +79,13 @@ func (w *Window) take(ctx context.Context, s wal.Segment, dst string) bool {
 		return checkSegment(head, length, s, w.systemID, w.size)
 	}
 	taken := func() bool { return w.spool.Take(s.String(), dst, check) == nil }
-	return taken() || w.spool.Await(ctx, s.String(), stallLimit) && taken()
+	w.ready = taken()
+	return w.ready || w.spool.Await(ctx, s.String(), stallLimit) && taken()
 }
+
+// Ready reports whether the segment for which Fetch looked last was in the window,
+// so that nothing had to be waited for.
+func (w *Window) Ready() bool { return w.ready }
 
 // Hints tell a prefetcher where recovery is, and calls of wal-fetch where the
 // archive was seen to end. They never answer for the archive.

@@ -20,24 +20,28 @@ type windowPlan struct {
 // was asked for stays until recovery asks for the next: it may be on its way out.
 func planWindow(asked wal.Segment, present []wal.Segment, ahead int, size wal.SegmentSize) (p windowPlan) {
 	first := asked.Number(size)
-	newer := 0
-	for _, s := range slices.SortedFunc(slices.Values(present), nearest(size)) {
+	outside := func(s wal.Segment) bool {
 		n := s.Number(size)
-		switch {
-		case n < first, n > first+uint64(ahead), s.Timeline < asked.Timeline:
-			p.remove = append(p.remove, s)
-		case s.Timeline > asked.Timeline && newer >= ahead/2:
-			p.remove = append(p.remove, s)
-		case s.Timeline > asked.Timeline:
-			newer++
+		return n < first || n > first+uint64(ahead) || s.Timeline < asked.Timeline
+	}
+	room := ahead
+	for _, s := range present {
+		if s.Timeline == asked.Timeline && s != asked && !outside(s) {
+			room--
 		}
 	}
-	s := asked
-	for range ahead - newer {
-		s = s.Next(size)
-		if s.Number(size) == 0 { // the WAL has no more addresses
-			break
+	mostNewer := min(ahead/2, room)
+	for _, s := range slices.SortedFunc(slices.Values(present), nearest(size)) {
+		newer := s.Timeline > asked.Timeline
+		switch {
+		case outside(s), newer && mostNewer == 0:
+			p.remove = append(p.remove, s)
+		case newer:
+			mostNewer--
+			room--
 		}
+	}
+	for s := asked.Next(size); len(p.want) < room && s.Number(size) > first; s = s.Next(size) {
 		if !slices.Contains(present, s) {
 			p.want = append(p.want, s)
 		}

@@ -133,6 +133,9 @@ func (a *ahead) goOn(handed wal.Segment) {
 	if a.window == nil {
 		return
 	}
+	if a.window.Ready() {
+		a.log.Debug().Msg(fmt.Sprintf("%s: %s was fetched in advance", walFetchName, handed))
+	}
 	due, err := a.window.WantsPrefetch(handed)
 	if err == nil && due {
 		err = startPrefetcher(a.c, a.target, handed, a.spool)
