@@ -33,21 +33,21 @@ func TestPlanWindow(t *testing.T) {
 		ahead          int
 		want, remove   string
 	}{
-		"empty":                                    {"1:3", "", 4, "1:4 1:5 1:6 1:7", ""},
-		"full":                                     {"1:3", "1:4 1:5 1:6 1:7", 4, "", ""},
-		"one is missing":                           {"1:3", "1:4 1:6 1:7", 4, "1:5", ""},
+		"empty":          {"1:3", "", 4, "1:4 1:5 1:6 1:7", ""},
+		"full":           {"1:3", "1:4 1:5 1:6 1:7", 4, "", ""},
+		"one is missing": {"1:3", "1:4 1:6 1:7", 4, "1:5", ""},
 		"what was asked for may be on its way out": {"1:3", "1:3 1:4", 2, "1:5", ""},
-		"behind":                                   {"1:3", "1:1 1:2 1:3", 1, "1:4", "1:1 1:2"},
-		"beyond":                                   {"1:3", "1:5 1:6 1:9", 2, "1:4", "1:6 1:9"},
-		"recovery has begun anew from further back":   {"1:3", "1:20 1:21", 2, "1:4 1:5", "1:20 1:21"},
-		"across logs":                                 {"1:4094", "", 3, "1:4095 1:4096 1:4097", ""},
+		"behind": {"1:3", "1:1 1:2 1:3", 1, "1:4", "1:1 1:2"},
+		"beyond": {"1:3", "1:5 1:6 1:9", 2, "1:4", "1:6 1:9"},
+		"recovery has begun anew from further back": {"1:3", "1:20 1:21", 2, "1:4 1:5", "1:20 1:21"},
+		"across logs": {"1:4094", "", 3, "1:4095 1:4096 1:4097", ""},
 		"an older timeline is never asked for again":  {"2:3", "1:3 1:4 1:5 2:4", 3, "2:5 2:6", "1:3 1:4 1:5"},
 		"a newer timeline's may be asked for next":    {"1:3", "2:4 1:4", 4, "1:5 1:6", ""},
 		"newer ones keep half of the window":          {"1:3", "2:4 3:4 2:5 2:6", 4, "1:4 1:5", "2:5 2:6"},
 		"and none where there is no half":             {"1:3", "2:4", 1, "1:4", "2:4"},
 		"newer ones behind and beyond":                {"1:3", "2:2 2:8", 4, "1:4 1:5 1:6 1:7", "2:2 2:8"},
 		"what is asked for, of a newer timeline, too": {"1:3", "2:3", 4, "1:4 1:5 1:6", ""},
-		"no window":                                   {"1:3", "1:4", 0, "", "1:4"},
+		"no window": {"1:3", "1:4", 0, "", "1:4"},
 	} {
 		got := planWindow(short(t, c.asked)[0], short(t, c.present), c.ahead, small)
 		if !slices.Equal(got.want, short(t, c.want)) || !slices.Equal(got.remove, short(t, c.remove)) {
