@@ -181,10 +181,15 @@ func (s *Stream) take(msg pgproto3.BackendMessage) (Message, error) {
 }
 
 func (s *Stream) takeData(data []byte) (Message, error) {
+	m, err := parseMessage(data)
 	if !s.copying {
+		// Until it has our CopyDone, a server answers reports that ask for it, though
+		// it has sent its own: ProcessRepliesIfAny, src/backend/replication/walsender.c.
+		if _, ok := m.(Keepalive); ok && s.hushed() {
+			return nil, nil
+		}
 		return nil, errors.New("the server sent WAL after the end of the stream")
 	}
-	m, err := parseMessage(data)
 	if d, ok := m.(WALData); ok {
 		err = s.advance(d)
 	}
@@ -274,6 +279,12 @@ func (s *Stream) hush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silent = true
+}
+
+func (s *Stream) hushed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.silent
 }
 
 // SendStatus reports progress to the server, all of it each time. It may run while

@@ -44,6 +44,9 @@ func TestFalseWalsender(t *testing.T) {
 		"row in the middle": {[]pgproto3.BackendMessage{both, row("2", "0/3000000")}, "does not belong"},
 		"strange":           {[]pgproto3.BackendMessage{both, &pgproto3.CopyInResponse{}}, "CopyInResponse"},
 		"last words":        {[]pgproto3.BackendMessage{both, fatal}, "the server ended the session: FATALE: fini [SQLSTATE 57P01]"},
+		// It had been asked to answer before it came to the end.
+		"answer behind end": {[]pgproto3.BackendMessage{both, done, &pgproto3.CopyData{Data: append([]byte{'k'}, make([]byte, 17)...)},
+			row("2", "0/3000000"), ready}, ""},
 		// Half a record had been sent when the history left it out.
 		"end before the data": {[]pgproto3.BackendMessage{both, walData(startLSN, "xy"), done, row("2", "0/3000001"), ready}, ""},
 		"settings and notices": {[]pgproto3.BackendMessage{&pgproto3.NoticeResponse{Severity: "NOTICE"}, both,
