@@ -90,7 +90,7 @@ func parseRecipient(s string) (Recipient, error) {
 	case strings.HasPrefix(strings.ToUpper(s), "AGE-SECRET-KEY-"):
 		return nil, errors.New("a private key where a public one belongs (age-keygen -y prints it); keep it off this host")
 	case strings.HasPrefix(s, "ssh-"):
-		return nil, errors.New("SSH keys are not supported, only age1...")
+		return nil, errors.New("SSH keys are not supported, only those that begin with age1")
 	default:
 		return nil, errors.New("not an age public key (age1...)")
 	}
