@@ -44,7 +44,7 @@ type DropResult struct {
 
 // awayLife is how long storage that did not answer is not asked again while
 // pg_wal is too large.
-const awayLife = 10 * time.Second
+const awayLife = 5 * time.Second
 
 // PushOrDrop is PushAhead. When the repository can't take WAL and pg_wal has grown
 // too large, it gives up a segment: the gap is noted in the spool before it
