@@ -147,7 +147,7 @@ func makeTree(t testing.TB, dir string, large bool) {
 		}
 	}
 	for i := range 120 {
-		name := fmt.Sprintf("%s/%d", dirs[rng.IntN(len(dirs)-1)], i)
+		name := fmt.Sprintf("%s/file%d", dirs[rng.IntN(len(dirs)-1)], i)
 		size := sizes[i%len(sizes)]
 		if i >= 3*len(sizes) {
 			size = rng.IntN(100_000)
@@ -160,9 +160,9 @@ func makeTree(t testing.TB, dir string, large bool) {
 	}
 	write(t, filepath.Join(dir, long, long, long, "x"+long[:150]), hard(100))
 	if large {
-		write(t, filepath.Join(dir, "base/1/easy"), easy(2*SliceSize+12345))
-		write(t, filepath.Join(dir, "base/1/hard"), hard(SliceSize+12345))
-		write(t, filepath.Join(dir, "base/1/exact"), hard(SliceSize))
+		write(t, filepath.Join(dir, "base/1/easy"), easy(SliceSize+12345))
+		write(t, filepath.Join(dir, "base/1/hard"), hard(2*maxStored+12345))
+		write(t, filepath.Join(dir, "base/1/exact"), hard(maxStored))
 	}
 	for name, target := range map[string]string{"log": "/var/log/nowhere", "base/1/rel": "../16384", "s" + long[:100]: strings.Repeat("far/", 200)} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {

@@ -201,19 +201,17 @@ func (w *sliceWriter) store(ctx context.Context) error {
 	if err := w.out.Close(); err != nil {
 		return err
 	}
-	body, slice := w.body, w.slice
+	body, slice, size := w.body, w.slice, int64(w.body.Len())
 	w.stores.Go(func() error {
-		_, err := w.repo.Store.Create(ctx, w.repo.SliceKey(w.id, slice), bytes.NewReader(body.Bytes()), int64(body.Len()))
+		_, err := w.repo.Store.Create(ctx, w.repo.SliceKey(w.id, slice), bytes.NewReader(body.Bytes()), size)
 		if err != nil {
 			return fmt.Errorf("store slice %d: %w", slice, err)
 		}
 		w.bodies <- body
 		return nil
 	})
-	w.slices++
-	w.stored += int64(body.Len())
-	w.slice++
-	w.body = nil
+	w.slices, w.stored = w.slices+1, w.stored+size
+	w.slice, w.body = w.slice+1, nil
 	return nil
 }
 
