@@ -31,9 +31,9 @@ type ReceiveOptions struct {
 	// Spool is the directory in which WAL gathers until it is stored. It survives
 	// what the server must not forget before: keep it on a durable disk.
 	Spool string
-	// SpoolLimit is how many bytes of finished segments may wait there, but one
-	// segment may at least; 0 means DefaultSpoolLimit.
-	SpoolLimit int64
+	// SpoolLimit is how much finished segments may take there while they wait, but
+	// one may at least; zero means 1 GB.
+	SpoolLimit Limit
 
 	// TailInterval is the time between two looks whether the unfinished segment has
 	// grown; if so, what there is of it is stored. 0: never.
@@ -45,9 +45,6 @@ type ReceiveOptions struct {
 
 	Report Reporter
 }
-
-// DefaultSpoolLimit is 64 segments of the usual size.
-const DefaultSpoolLimit = 1 << 30
 
 var (
 	// ErrForked means that the server's history does not pass through the timeline
@@ -82,7 +79,7 @@ const (
 // range that is missing), ErrForked, walspool.ErrDiffers, catalog.ErrConflict and
 // ErrRefused.
 func Receive(ctx context.Context, store storage.Store, opts ReceiveOptions) error {
-	opts.SpoolLimit = cmp.Or(opts.SpoolLimit, DefaultSpoolLimit)
+	opts.SpoolLimit = cmp.Or(opts.SpoolLimit, Limit{bytes: 1 << 30})
 	r := newReceiver(store, opts)
 	conn, err := r.meet(ctx)
 	if err == nil {

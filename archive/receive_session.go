@@ -37,6 +37,7 @@ func (r *receiver) run(ctx context.Context, conn *server.Replication) (err error
 		err = errors.Join(receiving.Err(), closeSession(conn))
 	}
 	r.out.close()
+	r.wantTail()
 	storeErr := <-stored
 	if ctx.Err() == nil && receiving.Err() != nil && storeErr != nil && errors.Is(err, context.Canceled) {
 		return storeErr // why receiving was stopped
@@ -59,7 +60,11 @@ func (r *receiver) prepare() error {
 			r.known[name.Timeline] = true
 		}
 	}
-	r.limit = max(1, int(r.SpoolLimit/int64(r.SegmentSize)))
+	limit, err := r.SpoolLimit.bytesOf(r.in.Dir())
+	if err != nil {
+		return err
+	}
+	r.limit = max(1, int(limit/int64(r.SegmentSize)))
 	r.Push.Memory, r.Push.TempDir = storeMemory, r.in.Dir()
 	return nil
 }

@@ -2,10 +2,8 @@ package commands
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -34,7 +32,7 @@ REPLICATION, and pg_hba.conf a line for the database replication.`,
 			stringFlag("slot", "walden", "`NAME`the replication slot, which keeps WAL on the server until it is received"),
 			boolFlag("create-slot", "make the slot where there is none"),
 			stringFlag("spool", "", "`DIR`directory on a durable disk for WAL that is not stored yet; without it "+walspool.Hidden+" in pg_wal of the data directory"),
-			stringFlag("spool-limit", "1GB", "`SIZE`how much finished WAL may wait there, such as 500MB or 20GB"),
+			stringFlag("spool-limit", "1GB", "`SIZE`how much finished WAL may wait there, such as 20GB, or a percentage of its volume"),
 			durationFlag("partial-interval", 10*time.Second, "how often to store what there is of the unfinished segment; 0: never"),
 		}),
 		Action: func(c *cli.Context) error {
@@ -54,7 +52,7 @@ func (p *program) receiveWAL(c *cli.Context) error {
 		return usagef("--partial-interval must not be less than 0")
 	}
 	var err error
-	if opts.SpoolLimit, err = parseSize(c.String("spool-limit")); err != nil {
+	if opts.SpoolLimit, err = archive.ParseLimit(c.String("spool-limit")); err != nil {
 		return usagef("--spool-limit: %w", err)
 	}
 	store, loc, err := p.openStore(c)
@@ -114,22 +112,6 @@ func receiveSpool(c *cli.Context, t target) (string, error) {
 		return filepath.Join(t.dir, "pg_wal", walspool.Hidden), nil
 	}
 	return "", usagef("where may WAL gather until it is stored? give a directory on a durable disk with --spool")
-}
-
-// parseSize reads a size in PostgreSQL's units, of which each is 1024 of the one
-// before.
-func parseSize(text string) (int64, error) {
-	for i, unit := range []string{"kB", "MB", "GB", "TB"} {
-		digits, ok := strings.CutSuffix(text, unit)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(digits, 10, 20)
-		if err == nil && n > 0 {
-			return int64(n) << (10 * (i + 1)), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is not a size such as 500MB or 20GB", text)
 }
 
 // reportTo logs what a long operation tells.
