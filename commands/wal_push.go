@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -92,9 +93,15 @@ func aheadOf(c *cli.Context) int {
 	return min(1+runtime.GOMAXPROCS(0), defaultMostAhead)
 }
 
-// pushMemory bounds the compressed files in memory, of all that are stored at
-// once, in bytes. What is larger goes to temporary files.
-const pushMemory = 64 << 20
+const (
+	// pushMemory bounds the compressed files in memory, of all that are stored at
+	// once, in bytes. What is larger goes to temporary files.
+	pushMemory = 48 << 20
+
+	// collectFrom is how many bytes the program takes before it rather spends
+	// processor time than more memory, which is the database's.
+	collectFrom = 100 << 20
+)
 
 // pushOptions collects what it takes to store files that lie beside path.
 func (p *program) pushOptions(c *cli.Context, t target, loc storage.Location, path string) (archive.PushOptions, error) {
@@ -102,6 +109,7 @@ func (p *program) pushOptions(c *cli.Context, t target, loc storage.Location, pa
 	if err != nil {
 		return archive.PushOptions{}, err
 	}
+	debug.SetMemoryLimit(collectFrom)
 	size, err := t.segmentSize(c.Context)
 	return archive.PushOptions{
 		SegmentSize: size,
