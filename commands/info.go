@@ -78,7 +78,9 @@ type infoTimeline struct {
 	ID       wal.Timeline  `json:"id"`
 	Parent   *wal.Timeline `json:"parent,omitempty"`
 	SwitchAt *wal.LSN      `json:"switch_at,omitempty"` // where it left its parent
-	Ranges   []infoRange   `json:"ranges"`
+	// HistoryError says why its history file, which is there, can't be read.
+	HistoryError string      `json:"history_error,omitempty"`
+	Ranges       []infoRange `json:"ranges"`
 }
 
 type infoRange struct {
@@ -204,6 +206,9 @@ func describeTimeline(t catalog.Timeline) infoTimeline {
 		parent := t.History.Ancestors[len(t.History.Ancestors)-1]
 		shown.Parent, shown.SwitchAt = &parent.Timeline, &parent.End
 	}
+	if t.HistoryError != nil {
+		shown.HistoryError = oneLine(t.HistoryError)
+	}
 	for _, r := range t.Ranges {
 		shown.Ranges = append(shown.Ranges, infoRange(r))
 	}
@@ -308,5 +313,8 @@ func (t infoTimeline) writeText(w io.Writer, gaps []infoGap) {
 			note = fmt.Sprintf("left timeline %s at %s", *t.Parent, *t.SwitchAt)
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%s\t%s\n", t.ID, r.First, r.Last, r.Segments, size(r.StoredBytes), note)
+	}
+	if t.HistoryError != "" {
+		fmt.Fprintf(w, "    where timeline %s comes from can't be read: %s\n", t.ID, t.HistoryError)
 	}
 }
