@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ const (
 func Receive(ctx context.Context, store storage.Store, opts ReceiveOptions) error {
 	opts.SpoolLimit = cmp.Or(opts.SpoolLimit, Limit{bytes: 1 << 30})
 	r := newReceiver(store, opts)
-	conn, err := r.meet(ctx)
+	conn, err := r.meet(ctx, true)
 	if err == nil {
 		err = r.run(ctx, conn)
 	}
@@ -103,6 +104,7 @@ type receiver struct {
 	nudge chan struct{} // asks for a tail now
 	met   bool          // the server has streamed
 	known map[wal.Timeline]bool
+	first atomic.Pointer[wal.Segment] // where a spool that knew nothing began
 
 	away    outage // the server
 	storage outage
@@ -129,10 +131,10 @@ type identity struct {
 	major    int // 0: not known
 }
 
-// meet waits for the server and learns which cluster it runs. When the server is
-// away, and the spool holds WAL of the only cluster that can be meant, it returns
-// no connection: that WAL can be stored meanwhile.
-func (r *receiver) meet(ctx context.Context) (*server.Replication, error) {
+// meet waits for the server and learns which cluster it runs. With orLeft, when the
+// server is away and the spool was used for the only cluster that can be meant, it
+// returns no connection: what is left there can be stored meanwhile.
+func (r *receiver) meet(ctx context.Context, orLeft bool) (*server.Replication, error) {
 	for delay := (backoff{longest: serverBackoff}); ; {
 		conn, id, err := r.connect(ctx)
 		if err == nil {
@@ -143,7 +145,7 @@ func (r *receiver) meet(ctx context.Context) (*server.Replication, error) {
 			return nil, err
 		}
 		r.away.failed(err)
-		if id, ok := r.left(); ok {
+		if id, ok := r.left(); ok && orLeft {
 			r.become(id)
 			return nil, nil
 		}

@@ -11,71 +11,6 @@ import (
 	"walden/walspool"
 )
 
-// run receives and stores side by side, beginning with a session where there is
-// one.
-func (r *receiver) run(ctx context.Context, conn *server.Replication) (err error) {
-	key := walspool.IncomingKey{Repository: walspool.RepositoryKey(r.Push.Repository), SystemID: r.SystemID, SegmentSize: r.SegmentSize}
-	if r.in, err = walspool.OpenIncoming(key.Dir(r.Spool), r.SegmentSize); err != nil {
-		return errors.Join(err, closeSession(conn))
-	}
-	defer func() { err = errors.Join(err, r.in.Close()) }()
-	if err := r.prepare(); err != nil {
-		return errors.Join(err, closeSession(conn))
-	}
-	receiving, stop := context.WithCancel(ctx)
-	defer stop()
-	stored := make(chan error, 1)
-	go func() {
-		err := r.storeAll(ctx)
-		stop()
-		stored <- err
-	}()
-	select { // storage that refuses is told of before the server gets a slot
-	case <-r.tried:
-		err = r.receive(receiving, conn)
-	case <-receiving.Done():
-		err = errors.Join(receiving.Err(), closeSession(conn))
-	}
-	r.out.close()
-	r.wantTail()
-	storeErr := <-stored
-	if ctx.Err() == nil && receiving.Err() != nil && storeErr != nil && errors.Is(err, context.Canceled) {
-		return storeErr // why receiving was stopped
-	}
-	if ctx.Err() == nil && storeErr != nil {
-		r.Report.Warn(fmt.Sprintf("not all that was received is stored yet, the next call does that: %v", storeErr))
-	}
-	return err
-}
-
-// prepare looks at what waits in the spool, and how much may.
-func (r *receiver) prepare() error {
-	names, err := r.in.Waiting()
-	if err != nil {
-		return err
-	}
-	r.out = newOutbox(names)
-	for _, file := range names {
-		if name, err := wal.ParseFileName(file); err == nil && name.Kind == wal.KindHistory {
-			r.known[name.Timeline] = true
-		}
-	}
-	limit, err := r.SpoolLimit.bytesOf(r.in.Dir())
-	if err != nil {
-		return err
-	}
-	r.limit = max(1, int(limit/int64(r.SegmentSize)))
-	r.Push.Memory, r.Push.TempDir = storeMemory, r.in.Dir()
-	return nil
-}
-
-func closeSession(conn *server.Replication) error {
-	if conn == nil {
-		return nil
-	}
-	return hangUp(conn)
-}
-
 // receive has one session after the other until ctx ends, or an error ends it all.
 func (r *receiver) receive(ctx context.Context, conn *server.Replication) error {
 	for delay := (backoff{longest: serverBackoff}); ; {
@@ -128,9 +63,13 @@ func (r *receiver) session(ctx context.Context, conn *server.Replication) (err e
 	if err != nil {
 		return err
 	}
+	fresh := r.in.Durable().IsZero()
 	at, err := r.position(ctx, conn, slot)
 	if err != nil {
 		return err
+	}
+	if first := wal.SegmentAt(at.Timeline, at.LSN, r.SegmentSize); fresh {
+		r.first.Store(&first)
 	}
 	for {
 		next, err := r.timeline(ctx, conn, wal.SegmentAt(at.Timeline, at.LSN, r.SegmentSize))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"walden/codec"
 	"walden/postgres/wal"
 	"walden/storage"
 )
@@ -37,58 +38,12 @@ func (r *receiver) storeAll(ctx context.Context) error {
 func (r *receiver) introduce(ctx context.Context) error {
 	tried := sync.OnceFunc(func() { close(r.tried) })
 	return r.insist(ctx, func(err error) bool { return errors.Is(err, storage.ErrUnavailable) }, func() error {
-		if err := r.learnMajor(); err != nil {
-			return err
-		}
 		err := introduce(ctx, r.repo, wal.FileName{}, "", r.Push)
 		if err == nil || errors.Is(err, storage.ErrUnavailable) {
 			tried()
 		}
 		return err
 	})
-}
-
-// learnMajor looks into what was received when the server wasn't there to ask.
-func (r *receiver) learnMajor() error {
-	if r.Push.Major != 0 {
-		return nil
-	}
-	names, err := r.in.Waiting()
-	if err != nil {
-		return err
-	}
-	paths := make([]string, 0, len(names)+1)
-	for _, name := range names {
-		paths = append(paths, r.in.Path(name))
-	}
-	if _, path, ok := r.in.Unfinished(); ok {
-		paths = append(paths, path)
-	}
-	for _, path := range paths {
-		if major := majorOf(path); major != 0 {
-			r.Push.Major = major
-			return nil
-		}
-	}
-	return nil // nothing to store
-}
-
-// majorOf returns the version that wrote a segment, or 0.
-func majorOf(path string) int {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0
-	}
-	defer f.Close() // it was only read
-	head := make([]byte, wal.LongHeaderSize)
-	if _, err := f.ReadAt(head, 0); err != nil {
-		return 0
-	}
-	h, err := wal.ParseLongHeader(head)
-	if err != nil {
-		return 0
-	}
-	return h.Major()
 }
 
 // storeFinished stores one file of the outbox after the other.
@@ -120,7 +75,30 @@ func (r *receiver) storeFile(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	if first := r.first.Load(); first != nil && *first == name.Segment {
+		r.lookBack(ctx, *first)
+	}
 	return r.in.Remove(file)
+}
+
+// lookBack warns of a hole before the segment with which a spool began that knew
+// nothing: one that was lost may have taken WAL with it that was received, and that
+// nobody keeps any more.
+func (r *receiver) lookBack(ctx context.Context, first wal.Segment) {
+	n := first.Number(r.SegmentSize)
+	if n == 0 {
+		return
+	}
+	before := wal.NumberedSegment(first.Timeline, n-1, r.SegmentSize)
+	_, err := r.repo.Store.Stat(ctx, r.repo.WALKey(wal.FileName{Kind: wal.KindSegment, Timeline: before.Timeline, Segment: before}))
+	if !errors.Is(err, storage.ErrNotExist) {
+		return
+	}
+	earlier, found, err := r.repo.NextSegment(ctx, wal.Segment{Timeline: first.Timeline})
+	if err == nil && found && earlier.Less(before) {
+		r.Report.Warn(fmt.Sprintf("the repository lacks segment %s, the one before %s with which receiving began, and has earlier ones: "+
+			"if nothing else archives it, store it with wal-push from pg_wal of the server or of a standby", before, first))
+	}
 }
 
 func (r *receiver) stored(res PushResult, err error) {
@@ -207,6 +185,9 @@ func (r *receiver) tryTail(ctx context.Context, tail wal.FileName, path string) 
 		r.storage.worked()
 		return true, nil
 	case errors.Is(err, errFinished):
+		return false, nil
+	case errors.Is(err, codec.ErrChanged), errors.Is(err, ErrRefused): // what a power loss left is being replaced
+		r.Report.Debug(err.Error())
 		return false, nil
 	case ctx.Err() != nil || !passes(err):
 		return false, err

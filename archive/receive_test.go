@@ -218,6 +218,27 @@ func TestReceiveBegins(t *testing.T) {
 	r.stop(t)
 }
 
+// TestReceiveLostSpool: a spool was lost, and the slot. Receiving begins anew, and
+// tells of the hole.
+func TestReceiveLostSpool(t *testing.T) {
+	c := startSmall(t, nil)
+	h := newHost(t).of(t, c)
+	for _, holes := range []int{0, 1} {
+		r := h.receive(t, h.receiveOptions(c), nil)
+		h.mustArrive(t, fill(t, c, 3))
+		r.stop(t)
+		if n := r.count("warn: the repository lacks segment"); n != holes || r.count("warn: ") != holes {
+			t.Errorf("it warned %d times, want %d", n, holes)
+		}
+		if err := os.RemoveAll(filepath.Join(h.spool.Dir(), "receive")); err != nil {
+			t.Fatal(err)
+		}
+		c.Exec(t, "SELECT pg_drop_replication_slot('walden')")
+		fill(t, c, 4)
+		c.Exec(t, "CHECKPOINT")
+	}
+}
+
 // TestReceiveSetBack: a server is set back to an earlier state without a new
 // timeline. What it writes then is not what was received, and nothing of it may be
 // mixed with that.

@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +46,7 @@ type Incoming struct {
 
 	mu      sync.Mutex
 	durable Position
+	found   wal.LSN // up to where the segment of durable was found filled; zero once it was begun
 }
 
 const (
@@ -83,81 +81,6 @@ func OpenIncoming(dir string, size wal.SegmentSize) (in *Incoming, err error) {
 		return nil, errors.Join(err, state.Close())
 	}
 	return in, nil
-}
-
-func (in *Incoming) load() error {
-	err := flock(in.state, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrBusy
-	}
-	if err != nil {
-		return err
-	}
-	record, err := io.ReadAll(io.LimitReader(in.state, positionSize+1))
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(in.dir)
-	if err != nil {
-		return err
-	}
-	in.durable, _ = parsePosition(record) // one that is torn or missing is none
-	found := contents{whole: map[wal.Segment]bool{}, partial: map[wal.Segment]int64{}}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) || strings.HasPrefix(e.Name(), BufferPrefix) { // its writer is dead: the lock is ours
-			err = errors.Join(err, os.Remove(in.Path(e.Name())))
-			continue
-		}
-		err = errors.Join(err, found.add(e))
-	}
-	in.durable = found.locate(in.durable, in.size)
-	return err
-}
-
-// contents is what a directory was found with.
-type contents struct {
-	whole   map[wal.Segment]bool
-	partial map[wal.Segment]int64 // bytes
-}
-
-func (c contents) add(e fs.DirEntry) error {
-	name, err := wal.ParseFileName(e.Name())
-	if err != nil {
-		return nil // not ours
-	}
-	switch name.Kind {
-	case wal.KindSegment:
-		c.whole[name.Segment] = true
-	case wal.KindPartial:
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		c.partial[name.Segment] = info.Size()
-	}
-	return nil
-}
-
-// locate says up to where WAL is provably durable, given the position that was
-// noted last, which may lag: a power loss takes notes back, but no segment.
-func (c contents) locate(noted Position, size wal.SegmentSize) Position {
-	if noted.IsZero() {
-		for s := range c.partial {
-			noted = noted.later(Position{s.Timeline, s.Start(size)})
-		}
-		for s := range c.whole {
-			noted = noted.later(Position{s.Timeline, s.End(size)})
-		}
-		return noted
-	}
-	s := wal.SegmentAt(noted.Timeline, noted.LSN, size)
-	if start := s.Start(size); c.partial[s] < int64(noted.LSN-start) {
-		noted.LSN = start
-	}
-	for ; c.whole[s]; s = s.Next(size) {
-		noted.LSN = s.End(size)
-	}
-	return noted
 }
 
 // Close lets go of the directory. What was not flushed may not survive.
@@ -216,6 +139,7 @@ func (in *Incoming) begin(s wal.Segment) error {
 		return err
 	}
 	in.file, in.segm, in.end = f, s, s.Start(in.size)
+	in.forget()
 	inherit(f.Name(), f.Chown)
 	info, err := f.Stat()
 	if err != nil {
@@ -228,6 +152,13 @@ func (in *Incoming) begin(s wal.Segment) error {
 		return nil
 	}
 	return in.note(Position{s.Timeline, in.end}, true)
+}
+
+// forget makes what was found count no more: it is about to be replaced.
+func (in *Incoming) forget() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.found = 0
 }
 
 // End returns up to where WAL was received since Begin.
@@ -364,13 +295,20 @@ func (in *Incoming) Waiting() ([]string, error) {
 // Unfinished names what is durable of the segment that is being received, and the
 // file that begins with it, which may be finished meanwhile. ok is false when
 // there is nothing of it yet.
+//
+// Before the segment is begun again, it names all that is in the file. Everything
+// that was ever flushed is part of that. What was not may follow, or be other bytes
+// after a power loss: recovery stops there, since every WAL record has a checksum.
 func (in *Incoming) Unfinished() (tail wal.FileName, path string, ok bool) {
-	p := in.Durable()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	p := in.durable
 	s := wal.SegmentAt(p.Timeline, p.LSN, in.size)
-	if p.IsZero() || p.LSN < s.Start(in.size)+wal.LongHeaderSize {
+	end := max(p.LSN, in.found)
+	if p.IsZero() || end < s.Start(in.size)+wal.LongHeaderSize {
 		return wal.FileName{}, "", false
 	}
-	tail = wal.FileName{Kind: wal.KindTail, Timeline: p.Timeline, Segment: s, End: p.LSN}
+	tail = wal.FileName{Kind: wal.KindTail, Timeline: p.Timeline, Segment: s, End: end}
 	return tail, in.Path(s.String() + partialName), true
 }
 

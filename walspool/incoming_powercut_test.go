@@ -84,6 +84,14 @@ func checkAfterPowerCut(t *testing.T, image string, said Position, segments map[
 	if want := data[start-segStart : said.LSN-segStart]; err != nil && len(want) > 0 || !bytes.HasPrefix(partial, want) {
 		t.Errorf("%s begins with other bytes than the %d that were durable (%v)", s, len(want), err)
 	}
+	if tail, path, ok := in.Unfinished(); ok || said.LSN >= start+wal.LongHeaderSize {
+		content, err := os.ReadFile(path)
+		must(t, err)
+		content = append(content[:tail.End-start], make([]byte, segSize)...) // as it is handed over
+		if want := data[start-segStart : said.LSN-segStart]; !bytes.HasPrefix(content, want) {
+			t.Errorf("the tail up to %s does not hold all that was durable up to %s", tail.End, said.LSN)
+		}
+	}
 	for name := range segments {
 		seg, err := wal.ParseSegment(name)
 		must(t, err)

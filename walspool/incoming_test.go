@@ -242,11 +242,43 @@ func TestIncomingAfterCrash(t *testing.T) {
 			// Receiving goes on, and whatever was there before, the segment becomes whole.
 			s := wal.SegmentAt(c.want.Timeline, c.want.LSN, segSize)
 			must(t, in.Begin(s))
+			if tail, _, ok := in.Unfinished(); ok && tail.End != c.want.LSN {
+				t.Errorf("the tail is %s", tail)
+			}
 			mustBeDurable(t, in, c.want)
 			data := append(make([]byte, c.want.LSN-s.Start(segSize)), walBytes(3, int(segSize))...)[:segSize]
 			take(t, in, data, 1<<20)
 			mustContain(t, in.Path(s.String()), data)
 		})
+	}
+}
+
+// TestIncomingFound: what lies behind the noted position may have been durable, so
+// it counts until it is received once more.
+func TestIncomingFound(t *testing.T) {
+	dir, data := incomingDir(t), append(walBytes(1, 5000), make([]byte, 400_000)...)
+	data[4999] = 1
+	must(t, os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, positionName), Position{1, segStart + 700}.record(), 0o600),
+		os.WriteFile(filepath.Join(dir, seg5.String()+".partial"), data, 0o600))
+	in := openIncoming(t, dir)
+	mustBeDurable(t, in, Position{1, segStart + 700})
+	tail, path, ok := in.Unfinished()
+	if !ok || tail.End != segStart+5000 || tail.Segment != seg5 || path != in.Path(seg5.String()+".partial") {
+		t.Errorf("unfinished: %s at %s, %v", tail, path, ok)
+	}
+	must(t, in.Begin(seg5))
+	if tail, _, ok := in.Unfinished(); !ok || tail.End != segStart+700 {
+		t.Errorf("unfinished, once begun: %s, %v", tail, ok)
+	}
+}
+
+func TestFilled(t *testing.T) {
+	for _, c := range []struct{ n, zeros int }{{0, 0}, {0, 5}, {1, 0}, {1, 1}, {9, 0}, {10, 0}, {10, 10}, {11, 9}, {25, 31}} {
+		content := append(bytes.Repeat([]byte{1}, c.n), make([]byte, c.zeros)...)
+		got, err := filled(bytes.NewReader(content), int64(len(content)), make([]byte, 10))
+		if err != nil || got != int64(c.n) {
+			t.Errorf("%d bytes and %d zeros: %d, %v", c.n, c.zeros, got, err)
+		}
 	}
 }
 
