@@ -288,6 +288,34 @@ func TestWindowsDontMix(t *testing.T) {
 	}
 }
 
+// TestDropWindows removes those of a cluster, and nobody else's.
+func TestDropWindows(t *testing.T) {
+	dir := t.TempDir()
+	if err := DropWindows(dir, 1); err != nil {
+		t.Errorf("there are none: %v", err)
+	}
+	for _, o := range []WindowOptions{
+		{Repository: "a", SystemID: 1, SegmentSize: 1 << 20},
+		{Repository: "b", SystemID: 1, SegmentSize: 1 << 20},
+		{Repository: "a", SystemID: 21, SegmentSize: 1 << 20},
+	} {
+		w, err := OpenWindow(dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(w.spool.Dir(), numbered(1)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := DropWindows(dir, 1); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, fetchDir, "*", numbered(1)))
+	if err != nil || len(left) != 1 || !strings.Contains(left[0], "-21-") {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
 // TestPrefetchDamaged: a damaged object never gets into the window.
 func TestPrefetchDamaged(t *testing.T) {
 	h, w := archiveOf(t, 1, 3, 4)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"walden/postgres/wal"
@@ -62,6 +65,21 @@ func OpenWindow(dir string, opts WindowOptions) (*Window, error) {
 
 // fetchDir is where windows lie in a spool.
 const fetchDir = "fetch"
+
+// DropWindows removes what is left in the spool in dir of a cluster's windows, of
+// any repository. It is for a server that recovers no more.
+func DropWindows(dir string, systemID uint64) error {
+	entries, err := os.ReadDir(filepath.Join(dir, fetchDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), fmt.Sprintf("-%d-", systemID)) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, fetchDir, e.Name())))
+		}
+	}
+	return err
+}
 
 // stallLimit is how long Fetch looks at a download of the prefetcher that does not
 // get on before it fetches the segment itself.

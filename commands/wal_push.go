@@ -15,6 +15,7 @@ import (
 	"walden/archive"
 	"walden/catalog"
 	"walden/codec"
+	"walden/postgres/pgdata"
 	"walden/postgres/wal"
 	"walden/storage"
 	"walden/walspool"
@@ -143,6 +144,9 @@ func (p *program) pushWAL(c *cli.Context, path string) error {
 	opts, err := p.pushOptions(c, t, loc, path)
 	if err != nil {
 		return err
+	}
+	if opts.Spool != nil && t.control.State == pgdata.StateInProduction {
+		_ = archive.DropWindows(opts.Spool.Dir(), t.repo.SystemID) // what stays only takes room
 	}
 	later, _, err := p.openStore(c, func(o *storage.Options) { o.Tries = 1 })
 	if err != nil {

@@ -111,6 +111,10 @@ func TestToolsOnStandbyThatFetches(t *testing.T) {
 
 	// The standby takes over while the old primary goes on: their ways part.
 	standby.Exec(t, "SELECT pg_promote()", "INSERT INTO t (u) SELECT gen_random_uuid() FROM generate_series(1, 1000)", "CHECKPOINT")
+	archiveAll(t, standby)
+	if left, err := filepath.Glob(filepath.Join(dir, "pg_wal", ".walden", "fetch", "*-*")); err != nil || len(left) > 0 {
+		t.Errorf("after its recovery, %q is left (error: %v)", left, err)
+	}
 	for range 3 {
 		old.Exec(t, "UPDATE t SET u = gen_random_uuid() WHERE i % 20 = 0", "SELECT pg_switch_wal()", "CHECKPOINT")
 	}
