@@ -58,7 +58,7 @@ func countAheadRequests(t *testing.T, ahead int) {
 	h := newHost(t)
 	h.introduce(t)
 	var seen requests
-	names := h.segments(t, 2, 25)
+	names := h.segments(t, 2, 17)
 	calls := h.archiver(t, catalog.Open(seen.of(h.repo.Store), testSystemID), h.aheadOptions(ahead))
 	made := strings.Split(seen.take(), ", ")
 	slices.Sort(made)

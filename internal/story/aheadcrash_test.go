@@ -134,7 +134,6 @@ func TestCrashOfWALPushAhead(t *testing.T) {
 			}
 		}
 		k := newKiller(t, undisturbed)
-		k.took /= 2
 		for k.killed < max(25, crashes(t)) && !t.Failed() {
 			round()
 			killed := k.killed
