@@ -16,6 +16,7 @@ var version = "devel"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := commands.Run(ctx, commands.Environment{
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
