@@ -1,6 +1,7 @@
 package story
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -48,4 +49,29 @@ func TestReceiveBesideArchiving(t *testing.T) {
 			t.Errorf("it has said:\n%s", said)
 		}
 	})
+}
+
+// TestReceiveEveryMajor receives from each supported server, in two runs.
+func TestReceiveEveryMajor(t *testing.T) {
+	t.Parallel()
+	for _, major := range testkit.PostgresMajors(t) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			t.Parallel()
+			s := newDirShelf(t)
+			opts := receivable(nil)
+			opts.Major = major
+			c := testkit.NewCluster(t, opts)
+			c.Start(t)
+			a := s.repository().host().archivistOf(t, c.Port)
+			var last string
+			for range 2 {
+				r := a.receive(t)
+				last = writeSegments(t, c, 2)
+				mustArrive(t, s, last)
+				stops(t, r)
+			}
+			inspect(s).mustBeWhole(t)
+			mustEqual(t, s, c, last)
+		})
+	}
 }

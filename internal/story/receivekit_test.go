@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"walden/codec"
 	"walden/internal/testkit"
@@ -23,6 +24,9 @@ import (
 
 // smallSegments is the size of segments in these stories, in MB: what takes many segments takes little time.
 const smallSegments = 1
+
+// storageTimeout is how long a single attempt to store may take.
+const storageTimeout = 2 * time.Second
 
 // archivist is a host that receives WAL, and its spool.
 type archivist struct {
@@ -44,7 +48,7 @@ func (a archivist) receive(t testing.TB, args ...string) *testkit.Running {
 }
 
 func (a archivist) args(more ...string) []string {
-	return append([]string{"wal-receive", "--dsn", a.dsn, "--spool", a.spool, "--create-slot", "--timeout", "2s", "--verbose"}, more...)
+	return append([]string{"wal-receive", "--dsn", a.dsn, "--spool", a.spool, "--create-slot", "--timeout", storageTimeout.String(), "--verbose"}, more...)
 }
 
 // stops ends wal-receive by a signal, and returns what it has said. It must end well.

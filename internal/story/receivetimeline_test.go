@@ -85,6 +85,7 @@ func TestReceivePromotion(t *testing.T) {
 		}
 	}
 	inspect(s).mustBeWhole(t)
+	h.must(t, "info")
 	segments := mustEqual(t, s, standby, last)
 	tails := tailsOf(t, s, "00000001")
 	if len(tails) == 0 {
