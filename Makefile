@@ -30,7 +30,7 @@ setup: ## install what the tests need into .cache (as root on Debian and Ubuntu,
 	@$(TOOLS)/setup.sh test
 
 test: setup ## all tests, with the race detector; PKG=./codec/... for some
-	@CGO_ENABLED=1 WALDEN_TEST_STRICT=1 go test -race -timeout $(TIMEOUT) -json $(PKG) \
+	@CGO_ENABLED=1 WALDEN_TEST_STRICT=1 go test -race -count=1 -timeout $(TIMEOUT) -json $(PKG) \
 		| go run ./$(TOOLS)/testreport
 
 crash: setup ## kill -9 each operation at CRASHES random moments, on a directory and on S3

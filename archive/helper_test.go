@@ -120,7 +120,7 @@ func newHost(t testing.TB) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := storage.Open(loc, storage.Options{Timeout: time.Second})
+	store, err := storage.Open(loc, storage.Options{Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
