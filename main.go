@@ -15,7 +15,8 @@ import (
 var version = "devel"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// PostgreSQL sends SIGQUIT to its commands at an immediate shutdown.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := commands.Run(ctx, commands.Environment{
 		Stdout:  os.Stdout,

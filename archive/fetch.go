@@ -129,11 +129,11 @@ func explainMissing(ctx context.Context, repo catalog.Cluster, name wal.FileName
 	}
 	giveUp := time.Now().Add(opts.Patience)
 	for {
-		next, found, err := repo.NextSegment(ctx, name.Segment)
+		hole, err := findHole(ctx, repo, name.Segment, opts)
 		if err != nil {
-			return fmt.Errorf("look for later WAL: %w", err)
+			return err
 		}
-		if !found {
+		if hole == nil {
 			return fetchEnd(ctx, repo, name.Segment, dst, opts)
 		}
 		err = fetch(ctx, repo, name, dst, opts)
@@ -141,7 +141,7 @@ func explainMissing(ctx context.Context, repo catalog.Cluster, name wal.FileName
 			return err
 		}
 		if time.Now().After(giveUp) {
-			return hole(name.Segment, next, opts.SegmentSize)
+			return hole
 		}
 		if err := pause(ctx, lookAgain); err != nil {
 			return fmt.Errorf("look again for a segment that later ones overtook: %w", err)
@@ -162,13 +162,40 @@ func conclude(ctx context.Context, repo catalog.Cluster) error {
 	return ErrNotArchived
 }
 
-// hole describes the range that is missing before next.
-func hole(first, next wal.Segment, size wal.SegmentSize) error {
-	n := next.Number(size) - first.Number(size)
+// findHole looks for anything that shows that there was WAL behind a segment that
+// the repository does not have. It returns ErrHole with the range that is missing,
+// or nil if there is nothing: then the archive ends before the segment. The
+// evidence is later WAL of the timeline; or, where a primary was lost before it had
+// archived everything, a timeline that left it later.
+func findHole(ctx context.Context, repo catalog.Cluster, s wal.Segment, opts FetchOptions) (hole, err error) {
+	next, found, err := repo.LaterWAL(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("look for later WAL: %w", err)
+	}
+	if found {
+		return describeHole(s, next, opts.SegmentSize, fmt.Sprintf("WAL of %s is there", next)), nil
+	}
+	child, at, found, err := repo.LeftBehind(ctx, s, opts.SegmentSize, opts.Identities)
+	if err != nil {
+		return nil, fmt.Errorf("look for timelines that come from this one: %w", err)
+	}
+	if found {
+		next = wal.SegmentAt(s.Timeline, at, opts.SegmentSize)
+		return describeHole(s, next, opts.SegmentSize, fmt.Sprintf("timeline %s went on from this one at %s", child, at)), nil
+	}
+	return nil, nil
+}
+
+// describeHole names the range that is missing before next.
+func describeHole(first, next wal.Segment, size wal.SegmentSize, although string) error {
 	last := wal.NumberedSegment(first.Timeline, next.Number(size)-1, size)
-	return fmt.Errorf("%w: %d segments from %s to %s are missing although %s is there; "+
-		"recovery cannot pass this point: find them (pg_wal of the old primary or of a standby) and store them with wal-push, "+
-		"or recover to a target before it", ErrHole, n, first, last, next)
+	what := fmt.Sprintf("segment %s is", first)
+	if n := next.Number(size) - first.Number(size); n > 1 {
+		what = fmt.Sprintf("%d segments from %s to %s are", n, first, last)
+	}
+	return fmt.Errorf("%w: %s missing although %s; "+
+		"recovery cannot pass this point: find what is missing (pg_wal of the old primary or of a standby) and store it with wal-push, "+
+		"or recover to a target before it", ErrHole, what, although)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

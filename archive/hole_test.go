@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"walden/catalog"
+	"walden/codec"
 	"walden/storage"
 )
 
@@ -46,7 +47,6 @@ func fetchWanted(t *testing.T, h *host, repo catalog.Cluster, ctx context.Contex
 func TestEndOfArchive(t *testing.T) {
 	for what, names := range map[string][]string{
 		"nothing later":             nil,
-		"a later partial":           {later + ".partial"},
 		"its own partial":           {wanted + ".partial"},
 		"later on another timeline": {"000000020000000000000005"},
 	} {
@@ -71,6 +71,56 @@ func TestHole(t *testing.T) {
 		if took < DefaultPatience || took > DefaultPatience+2*lookAgain {
 			t.Errorf("concluded after %s", took)
 		}
+	})
+}
+
+// TestHoleBeforeAnyLaterWAL: a later segment need not be whole to show that those
+// before it were.
+func TestHoleBeforeAnyLaterWAL(t *testing.T) {
+	for _, evidence := range []string{later + ".partial", later + ".0000000000502328.tail", later + ".00000028.backup"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := archived(t)
+			h.put(t, evidence, []byte("its name says enough"))
+			_, err := fetchWanted(t, h, h.repo, context.Background())
+			mustBe(t, err, ErrHole)
+			mustSay(t, err, "from 000000010000000000000003 to 000000010000000000000004", later)
+		})
+	}
+}
+
+// TestHoleBeforeSwitch: a primary was lost before it had archived all that its
+// successor has replayed. Nothing later of the timeline is there, but the
+// successor's history tells.
+func TestHoleBeforeSwitch(t *testing.T) {
+	for at, isHole := range map[string]bool{
+		"0/380000": false, // in the wanted segment: the successor's copy of it has what was replayed
+		"0/3FFFFF": false,
+		"0/400000": true, // the wanted segment was finished
+		"0/580000": true,
+		"0/280000": false, // left before it
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := archived(t, "000000020000000000000005")
+			h.push(t, "00000002.history", []byte("1\t"+at+"\tno recovery target specified\n"))
+			_, err := fetchWanted(t, h, h.repo, context.Background())
+			want := ErrNotArchived
+			if isHole {
+				want = ErrHole
+				mustSay(t, err, wanted, "timeline 00000002", at)
+			}
+			mustBe(t, err, want)
+		})
+	}
+}
+
+// TestUnreadableHistoryIsNoEnd: it may say that there is a hole.
+func TestUnreadableHistoryIsNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := archived(t)
+		h.put(t, "00000002.history", []byte("damaged"))
+		_, err := fetchWanted(t, h, h.repo, context.Background())
+		mustBe(t, err, codec.ErrCorrupt)
+		mustNotBe(t, err, ErrNotArchived)
 	})
 }
 

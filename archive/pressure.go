@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,11 @@ type DropOptions struct {
 	// Over is how large pg_wal must have grown.
 	Over Limit
 	Host string // for the record of the gap
+
+	// Slow is how long storage must have been waited for before it is left alone for
+	// some seconds: one that fails at once costs nothing to ask again. 0 means a
+	// second.
+	Slow time.Duration
 
 	// Hasty is the repository by a store that soon gives up when it gets no
 	// answer. It is used while there are gaps that the repository does not know
@@ -46,6 +52,8 @@ type DropResult struct {
 // pg_wal is too large.
 const awayLife = 5 * time.Second
 
+const defaultSlow = time.Second
+
 // PushOrDrop is PushAhead. When the repository can't take WAL and pg_wal has grown
 // too large, it gives up a segment: the gap is noted in the spool before it
 // returns, and written to the repository when that can be reached again. A file
@@ -59,12 +67,17 @@ func PushOrDrop(ctx context.Context, repo catalog.Cluster, path string, opts Ahe
 	if cause := d.hopeless(ctx); cause != nil {
 		return d.giveUp(cause)
 	}
+	began := time.Now()
 	res, err := PushAhead(ctx, d.chooseStore(), path, opts)
 	if err != nil {
 		if !unavailable(err) {
 			return DropResult{}, err
 		}
-		return d.giveUp(err)
+		given, err := d.giveUp(err)
+		if err == nil && time.Since(began) >= cmp.Or(drop.Slow, defaultSlow) {
+			_ = opts.Spool.Mark(d.awayMark()) // without it the next call asks again
+		}
+		return given, err
 	}
 	all := DropResult{AheadResult: res}
 	if opts.Spool != nil && !res.Recorded {
@@ -178,9 +191,6 @@ func (d dropper) giveUp(cause error) (DropResult, error) {
 	reason := growth + "; " + strings.ReplaceAll(cause.Error(), "\n", "; ")
 	if err := d.noted.add(s, reason, d.drop.Host); err != nil {
 		return DropResult{}, fmt.Errorf("%w; %s, but the gap can't be noted: %w", cause, growth, err)
-	}
-	if !errors.Is(cause, errAway) {
-		_ = d.opts.Spool.Mark(d.awayMark()) // without it the next call asks again
 	}
 	return DropResult{Dropped: fmt.Errorf("%s: %w", growth, cause)}, nil
 }

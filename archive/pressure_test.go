@@ -17,7 +17,8 @@ import (
 )
 
 // tight is a limit that three small segments are over.
-var tight = DropOptions{Over: Limit{bytes: 3<<20 - 1}, Host: "db1"}
+// tight takes any time for long.
+var tight = DropOptions{Over: Limit{bytes: 3<<20 - 1}, Host: "db1", Slow: 1}
 
 // pushOrDrop pushes a segment of a host that may give it up.
 func (h *host) pushOrDrop(t testing.TB, repo catalog.Cluster, name string, drop DropOptions) (DropResult, error) {
@@ -275,4 +276,21 @@ func TestGapsAreNotForgotten(t *testing.T) {
 			t.Errorf("notes: %v", left)
 		}
 	})
+}
+
+// TestDropAsksWhatFailsAtOnce: storage that is back is used again for the very next
+// segment, unless waiting for it took long.
+func TestDropAsksWhatFailsAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.introduce(t)
+	h.segments(t, 2, 6)
+	var n asked
+	drop := tight
+	drop.Slow = time.Hour
+	if res, err := h.pushOrDrop(t, n.awayFor(h, storage.ErrConfig), segmentName(2), drop); err != nil || res.Dropped == nil {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if res, err := h.pushOrDrop(t, h.repo, segmentName(3), drop); err != nil || res.Dropped != nil {
+		t.Errorf("storage is back: %+v, %v", res, err)
+	}
 }

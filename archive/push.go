@@ -63,6 +63,9 @@ func Push(ctx context.Context, repo catalog.Cluster, path string, opts PushOptio
 	}
 	defer f.Close() // it was only read
 	sum, err := inspect(ctx, f, name, repo.SystemID, opts.SegmentSize)
+	if err == nil {
+		err = mustBeFinished(name, path, repo.SystemID, opts.SegmentSize)
+	}
 	if err != nil {
 		return PushResult{}, fmt.Errorf("push %s: %w", path, err)
 	}

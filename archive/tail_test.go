@@ -234,7 +234,7 @@ func TestTailRequests(t *testing.T) {
 	h.repo.Store = seen.of(h.repo.Store)
 	for _, c := range []struct{ segment, want string }{
 		{before, "get " + before},
-		{tailed, fmt.Sprintf("get %s, list , list %s., get %s", tailed, tailed, tailOf(t, tailed, 9000))},
+		{tailed, fmt.Sprintf("get %s, list , list , list %s., get %s", tailed, tailed, tailOf(t, tailed, 9000))},
 	} {
 		if _, _, err := h.fetchWithTail(t, c.segment, key{}); err != nil {
 			t.Fatal(err)

@@ -73,6 +73,45 @@ func (c Cluster) NextSegment(ctx context.Context, s wal.Segment) (wal.Segment, b
 	return wal.Segment{}, false, nil
 }
 
+// LaterWAL returns the first segment after s on the same timeline of which the
+// repository holds anything: the whole of it, its beginning, or the history of a
+// backup that began in it. So s was once finished.
+func (c Cluster) LaterWAL(ctx context.Context, s wal.Segment) (later wal.Segment, found bool, err error) {
+	for info, err := range c.Store.List(ctx, c.timelinePrefix(s.Timeline), c.segmentKey(s)) {
+		if err != nil {
+			return wal.Segment{}, false, fmt.Errorf("list WAL of timeline %s: %w", s.Timeline, err)
+		}
+		name, err := wal.ParseFileName(info.Key[strings.LastIndexByte(info.Key, '/')+1:])
+		if err == nil && info.Key == c.WALKey(name) && s.Less(name.Segment) {
+			return name.Segment, true, nil
+		}
+	}
+	return wal.Segment{}, false, nil
+}
+
+// LeftBehind returns a later timeline that comes from the timeline of s, and left it
+// only behind s: so s was once finished, although the repository may hold nothing
+// later of its timeline. A history that is there and can't be read is an error:
+// it may say so.
+func (c Cluster) LeftBehind(ctx context.Context, s wal.Segment, size wal.SegmentSize, ids []codec.Identity) (child wal.Timeline, at wal.LSN, found bool, err error) {
+	later, err := c.lineage(ctx, behind(c.key("wal/"+s.Timeline.String())), ids)
+	if err != nil {
+		return 0, 0, false, err
+	}
+	for _, t := range later {
+		if t.HistoryError != nil {
+			return 0, 0, false, t.HistoryError
+		}
+		if t.History == nil {
+			continue
+		}
+		if at, ok := t.History.SwitchPoint(s.Timeline); ok && s.End(size) <= at {
+			return t.ID, at, true, nil
+		}
+	}
+	return 0, 0, false, nil
+}
+
 // storedSegment is a whole segment in the repository.
 type storedSegment struct {
 	wal.Segment
@@ -126,8 +165,13 @@ type Timeline struct {
 // read, though the store delivers it, doesn't hide the others: see
 // Timeline.HistoryError.
 func (c Cluster) Lineage(ctx context.Context, ids []codec.Identity) ([]Timeline, error) {
+	return c.lineage(ctx, "", ids)
+}
+
+// lineage is Lineage from a key on.
+func (c Cluster) lineage(ctx context.Context, after string, ids []codec.Identity) ([]Timeline, error) {
 	var all []Timeline
-	for after := ""; ; {
+	for {
 		info, found, err := first(c.Store.List(ctx, c.key("wal/"), after))
 		if err != nil {
 			return nil, fmt.Errorf("list timelines: %w", err)

@@ -78,7 +78,10 @@ type infoTimeline struct {
 	ID       wal.Timeline  `json:"id"`
 	Parent   *wal.Timeline `json:"parent,omitempty"`
 	SwitchAt *wal.LSN      `json:"switch_at,omitempty"` // where it left its parent
-	// HistoryError says why its history file, which is there, can't be read.
+	// ParentLacks is the first segment that is missing at the end of the parent's
+	// WAL, before the switch: recovery can't come here from an older backup.
+	ParentLacks *wal.Segment `json:"parent_lacks,omitempty"`
+	// HistoryError says why its history file can't be read, or that there is none.
 	HistoryError string      `json:"history_error,omitempty"`
 	Ranges       []infoRange `json:"ranges"`
 }
@@ -165,7 +168,9 @@ func describe(ctx context.Context, repo catalog.Cluster, ids []codec.Identity) (
 		shown.Backups = append(shown.Backups, describeBackup(b, timelines))
 	}
 	for _, t := range timelines {
-		shown.Timelines = append(shown.Timelines, describeTimeline(t))
+		line := describeTimeline(t)
+		line.ParentLacks = parentLacks(t, timelines, id.SegmentSize)
+		shown.Timelines = append(shown.Timelines, line)
 	}
 	gaps, err := repo.Gaps(ctx)
 	if err != nil {
@@ -200,14 +205,37 @@ func describeBackup(b catalog.Backup, timelines []catalog.Timeline) infoBackup {
 	return shown
 }
 
+// parentLacks returns the first segment that is missing at the end of the WAL of a
+// timeline's parent, nil if it reaches the switch. The segment of the switch itself
+// is the child's.
+func parentLacks(t catalog.Timeline, all []catalog.Timeline, size wal.SegmentSize) *wal.Segment {
+	if t.History == nil || len(t.History.Ancestors) == 0 {
+		return nil
+	}
+	parent := t.History.Ancestors[len(t.History.Ancestors)-1]
+	for _, p := range all {
+		if p.ID != parent.Timeline || len(p.Ranges) == 0 {
+			continue
+		}
+		next := p.Ranges[len(p.Ranges)-1].Last.Next(size)
+		if next.End(size) <= parent.End {
+			return &next
+		}
+	}
+	return nil
+}
+
 func describeTimeline(t catalog.Timeline) infoTimeline {
 	shown := infoTimeline{ID: t.ID, Ranges: []infoRange{}}
 	if t.History != nil && len(t.History.Ancestors) > 0 {
 		parent := t.History.Ancestors[len(t.History.Ancestors)-1]
 		shown.Parent, shown.SwitchAt = &parent.Timeline, &parent.End
 	}
-	if t.HistoryError != nil {
+	switch {
+	case t.HistoryError != nil:
 		shown.HistoryError = oneLine(t.HistoryError)
+	case t.History == nil && t.ID > 1:
+		shown.HistoryError = fmt.Sprintf("%s.history is not in the repository", t.ID)
 	}
 	for _, r := range t.Ranges {
 		shown.Ranges = append(shown.Ranges, infoRange(r))
@@ -314,7 +342,10 @@ func (t infoTimeline) writeText(w io.Writer, gaps []infoGap) {
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%s\t%s\n", t.ID, r.First, r.Last, r.Segments, size(r.StoredBytes), note)
 	}
+	if t.ParentLacks != nil {
+		fmt.Fprintf(w, "    a hole before it: timeline %s lacks WAL from %s to where it was left\n", *t.Parent, *t.ParentLacks)
+	}
 	if t.HistoryError != "" {
-		fmt.Fprintf(w, "    where timeline %s comes from can't be read: %s\n", t.ID, t.HistoryError)
+		fmt.Fprintf(w, "    where timeline %s comes from is not known: %s\n", t.ID, t.HistoryError)
 	}
 }

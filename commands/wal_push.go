@@ -60,7 +60,8 @@ the repository although PostgreSQL takes it for archived, as after a failover.
 
 --` + dropFlag + ` keeps the database alive at the price of its history: when the repository
 can't take a segment, and the segments in pg_wal together are larger than that, it exits 0 and the
-segment is lost. Recovery can't pass the gap, which 'walden info' shows: take a backup after it.
+segment is lost. Recovery can't pass the gap, which 'walden info' shows: when storage is back, try
+--backfill at once, and take a backup if a gap is left.
 Without it nothing is ever given up.`,
 		Flags: concat(repoFlags(walTimeout), encryptFlags(codec.LevelFastest), []cli.Flag{
 			serverDataFlag(), clusterFlag(), spoolFlag(),
@@ -183,7 +184,7 @@ func (p *program) reportPush(name string, res archive.DropResult) {
 	switch {
 	case res.Dropped != nil:
 		p.log.Warn().Msg(fmt.Sprintf("GAVE UP %s, which is NOT in the repository: %s; recovery can't pass this gap: "+
-			"take a backup when storage is back", name, oneLine(res.Dropped)))
+			"when storage is back, run 'walden wal-push --backfill' while the segment is still in pg_wal, else take a backup", name, oneLine(res.Dropped)))
 	case res.Recorded:
 		p.log.Info().Msg(fmt.Sprintf("%s was stored by an earlier call", name))
 	case res.Existed:
@@ -200,7 +201,8 @@ func (p *program) reportPush(name string, res archive.DropResult) {
 // reportGaps says what the repository knows now of WAL that was given up.
 func (p *program) reportGaps(gaps []catalog.Gap, failed error) {
 	for _, g := range gaps {
-		p.log.Warn().Msg(fmt.Sprintf("storage is back; the WAL from %s to %s that was given up is a gap now in the repository: take a backup", g.First, g.Last))
+		p.log.Warn().Msg(fmt.Sprintf("storage is back; the WAL from %s to %s that was given up is a gap now in the repository: "+
+			"run 'walden wal-push --backfill' at once, which stores what is still in pg_wal, and take a backup if 'walden info' shows a gap then", g.First, g.Last))
 	}
 	if failed != nil {
 		p.log.Warn().Msg(oneLine(failed))

@@ -83,6 +83,7 @@ func TestReceiveBackpressure(t *testing.T) {
 	}
 	s.server.Start(t)
 	mustArrive(t, s, last)
+	testkit.Eventually(t, limit, "all is stored", func() bool { return len(a.waiting(t)) == 0 }) // they may overtake each other
 	said := stops(t, r)
 	for _, want := range []string{"the spool has reached its limit", "receiving goes on after", "can't store WAL"} {
 		if strings.Count(said, want) != 1 {
