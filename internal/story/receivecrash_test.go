@@ -100,6 +100,7 @@ func TestReceiveDisaster(t *testing.T) {
 			lose(t, c, nil)
 			if !survives {
 				r = a.receive(t, "--partial-interval", interval)
+				testkit.Eventually(t, limit, "the new one has the spool", func() bool { return holdsLock(t, r.PID()) })
 			}
 			testkit.Eventually(t, limit, "a tail up to the last row is stored", func() bool {
 				for _, key := range keysOf(s.list(t)) {

@@ -62,6 +62,22 @@ func stops(t testing.TB, r *testkit.Running) string {
 	return res.Stderr
 }
 
+// holdsLock tells whether a process holds an exclusive lock on any file: what it does before
+// that, a signal ends without a word.
+func holdsLock(t testing.TB, pid int) bool {
+	t.Helper()
+	locks, err := os.ReadFile("/proc/locks") // "7: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF"
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(locks)) {
+		if f := strings.Fields(line); len(f) > 4 && f[1] == "FLOCK" && f[3] == "WRITE" && f[4] == strconv.Itoa(pid) {
+			return true
+		}
+	}
+	return false
+}
+
 // waiting lists the finished files in the spool.
 func (a archivist) waiting(t testing.TB) []string {
 	t.Helper()
