@@ -52,7 +52,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case is(errNo, errEmpty, archive.ErrRefused, archive.ErrNotArchived, archive.ErrHole, backup.ErrRefused, server.ErrOtherCluster, server.ErrBackupVoid,
 		server.ErrNoSlot, server.ErrWALRemoved, archive.ErrForked, walspool.ErrDiffers,
-		catalog.ErrConflict, catalog.ErrUnreachable, storage.ErrNotExist, storage.ErrCorrupt, codec.ErrCorrupt,
+		catalog.ErrConflict, catalog.ErrUnreachable, storage.ErrNotExist, storage.ErrCorrupt, codec.ErrCorrupt, codec.ErrNoIdentity, codec.ErrWrongIdentity,
 		pgdata.ErrControl, pgdata.ErrVersion, pgdata.ErrTablespace):
 		return exitNo
 	}
