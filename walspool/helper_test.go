@@ -222,11 +222,11 @@ func openFiles(t testing.TB) int {
 func tmpfs(t *testing.T, size int) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		testkit.SkipOrFail(t, "only root can mount a tmpfs")
+		testkit.SkipUnlessCI(t, "only root can mount a tmpfs")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("walden-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		testkit.SkipOrFail(t, fmt.Sprintf("cannot mount a tmpfs: %v", err))
+		testkit.SkipUnlessCI(t, fmt.Sprintf("cannot mount a tmpfs: %v", err))
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil { // also after a failure that left files open

@@ -20,3 +20,13 @@ func SkipOrFail(t testing.TB, reason string) {
 	}
 	t.Skip(reason)
 }
+
+// SkipUnlessCI skips a test for what this machine or user can't do and no set-up can install, such as
+// mounting a file system. In CI (CI=true), which has to be able to, the test fails.
+func SkipUnlessCI(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("can't run here, and CI skips nothing: %s", reason)
+	}
+	t.Skip(reason)
+}

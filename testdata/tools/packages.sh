@@ -22,6 +22,7 @@ packages_of() {
 	postgres | pgbench | psql) echo postgresql ;;
 	cc) echo gcc libc6-dev ;;
 	node) echo nodejs ;;
+	mkfs.ext4) echo e2fsprogs ;;
 	flock) echo util-linux ;;
 	*) echo "$1" ;;
 	esac

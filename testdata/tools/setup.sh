@@ -10,7 +10,8 @@ versitygw() { ./gotool.sh versitygw github.com/versity/versitygw/cmd/versitygw; 
 
 case ${1:-} in
 test)
-	./packages.sh flock postgres psql pgbench node npm cc zstd age tar
+	./packages.sh flock postgres psql pgbench node npm cc zstd age tar strace
+	[ "$(id -u)" != 0 ] || ./packages.sh mkfs.ext4 mount # only root uses them
 	./postgres/install.sh
 	versitygw
 	;;
