@@ -125,9 +125,27 @@ func writeSegments(t testing.TB, c *testkit.Cluster, n int) string {
 // mustArrive waits until the repository holds a WAL file.
 func mustArrive(t testing.TB, s shelf, name string) {
 	t.Helper()
-	testkit.Eventually(t, limit, name+" is in the repository", func() bool {
-		return slices.ContainsFunc(keysOf(s.list(t)), func(key string) bool { return path.Base(key) == name })
+	testkit.Eventually(t, limit, name+" is in the repository, and nothing before it is missing", func() bool {
+		stored := keysOf(s.list(t))
+		return slices.ContainsFunc(stored, func(key string) bool { return path.Base(key) == name }) && withoutHole(stored, name)
 	})
+}
+
+// withoutHole tells whether all segments are stored between the first of a timeline and the one of that
+// name: they may overtake each other. It looks no further than the log number.
+func withoutHole(stored []string, name string) bool {
+	last, err := wal.ParseSegment(name)
+	if err != nil {
+		return true // a history file
+	}
+	first, n := last.Seg, uint32(0)
+	for _, key := range stored {
+		found, err := wal.ParseSegment(path.Base(key))
+		if err == nil && found.Timeline == last.Timeline && found.Log == last.Log && found.Seg <= last.Seg {
+			first, n = min(first, found.Seg), n+1
+		}
+	}
+	return n == last.Seg-first+1
 }
 
 func keysOf(m map[string]string) []string { return allKeys(m, nil) }
