@@ -190,6 +190,7 @@ func testSynchronous(t *testing.T, c *testkit.Cluster) {
 	c.WaitFor(t, "SELECT state FROM pg_stat_replication WHERE application_name = 'archive'", "streaming", limit)
 	c.Exec(t, "ALTER SYSTEM SET synchronous_standby_names = 'archive'", "SELECT pg_reload_conf()")
 	c.WaitFor(t, "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'archive'", "sync", limit)
+	c.Exec(t, "CHECKPOINT") // commits wait only when the checkpointer has seen the setting, too
 	defer func() {
 		c.Exec(t, "SET synchronous_commit = local", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 		c.WaitFor(t, "SHOW synchronous_standby_names", "", limit)
